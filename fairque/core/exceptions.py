@@ -1,0 +1,191 @@
+"""Every error FairQueue raises. All derive from `FairQueueError`; each message says what to do next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class FairQueueError(Exception):
+    """Base of all errors raised by FairQueue."""
+
+
+# --- what the caller passed ---------------------------------------------------------------------------
+
+
+class ConfigurationError(FairQueueError):
+    """A setting is unknown, missing or wrong; the message names the file and the path of the key."""
+
+
+class TaskValidationError(FairQueueError, ValueError):
+    """A task was refused before anything was written; the message names the value and the limit."""
+
+
+class PayloadTooLargeError(TaskValidationError):
+    """The encoded payload exceeds `queue.max_payload_bytes`."""
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(
+            f"the encoded payload has {size:,} bytes, the limit is {limit:,}: store the data elsewhere and "
+            "pass a reference, or raise queue.max_payload_bytes"
+        )
+        self.size = size
+        self.limit = limit
+
+
+class EncodeError(TaskValidationError):
+    """A value cannot be carried by the codec; the message says which argument."""
+
+
+class DecodeError(FairQueueError):
+    """A body or result cannot be decoded, or does not fit the function's annotations."""
+
+
+class FunctionConflictError(FairQueueError):
+    """Two different functions were registered under one name."""
+
+
+class UnknownFunctionError(FairQueueError):
+    """No function of this name is registered in this process."""
+
+    def __init__(self, name: str | None) -> None:
+        super().__init__(
+            f"no function named {name!r} is registered here: import the module that defines it before the "
+            "worker starts"
+            if name
+            else "this task names no function: give the worker a handler (handler=…) for such tasks"
+        )
+        self.name = name
+
+
+# --- what became of a task ----------------------------------------------------------------------------
+
+
+class TaskError(FairQueueError):
+    """Base of the errors about one task; carries `user_id` and `task_id`."""
+
+    def __init__(self, user_id: str, task_id: str, message: str) -> None:
+        super().__init__(f"task {task_id!r} of user {user_id!r} {message}")
+        self.user_id = user_id
+        self.task_id = task_id
+
+
+class TaskNotFoundError(TaskError):
+    """The server knows no such task: never pushed, or cleaned up after its retention."""
+
+    def __init__(self, user_id: str, task_id: str, message: str | None = None) -> None:
+        super().__init__(
+            user_id,
+            task_id,
+            message or "is not known: it was never pushed, or its retention has passed (queue.retention)",
+        )
+
+
+class ResultExpiredError(TaskNotFoundError):
+    """The task has finished, but its result is no longer kept."""
+
+    def __init__(self, user_id: str, task_id: str) -> None:
+        super().__init__(
+            user_id,
+            task_id,
+            "has no result on the server any more: read it sooner, or raise queue.retention.finished",
+        )
+
+
+class TaskFailedError(TaskError):
+    """The task is in the dead letter queue. `failure_type` and `error` tell why."""
+
+    def __init__(self, user_id: str, task_id: str, failure_type: str, error: str) -> None:
+        super().__init__(
+            user_id,
+            task_id,
+            f"failed ({failure_type}): {error or 'no message'} — requeue(user_id, task_id) runs it again",
+        )
+        self.failure_type = failure_type
+        self.error = error
+
+
+class TaskCanceledError(TaskError):
+    """The task was canceled before it could finish."""
+
+    def __init__(self, user_id: str, task_id: str) -> None:
+        super().__init__(user_id, task_id, "was canceled; push it again under a new id if it is still wanted")
+
+
+class ResultTimeoutError(TaskError, TimeoutError):
+    """The task had not ended when the caller's timeout passed. It goes on; ask again."""
+
+    def __init__(self, user_id: str, task_id: str, seconds: float) -> None:
+        super().__init__(user_id, task_id, f"has not ended within {seconds:g} s; it goes on, ask again later")
+        self.seconds = seconds
+
+
+class LeaseLostError(TaskError):
+    """This attempt no longer holds the lease, so its outcome was refused; another attempt may be running."""
+
+    def __init__(self, user_id: str, task_id: str, attempt: int) -> None:
+        super().__init__(
+            user_id,
+            task_id,
+            f"is no longer leased to attempt {attempt}: drop its outcome; it was canceled, or its lease ran "
+            "out and it is run again",
+        )
+        self.attempt = attempt
+
+
+class BatchError(TaskValidationError):
+    """One task of a batch was refused, so none was pushed. `index` says which; the cause says why."""
+
+    def __init__(self, index: int, cause: Exception) -> None:
+        super().__init__(f"task {index} of the batch was refused, nothing was pushed: {cause}")
+        self.index = index
+
+
+# --- the server ---------------------------------------------------------------------------------------
+
+
+class ServerError(FairQueueError):
+    """Base of the errors that come from the server or the way to it."""
+
+
+class ServerUnavailableError(ServerError):
+    """The server could not be reached or did not answer in time."""
+
+
+class ServerOutOfMemoryError(ServerError):
+    """The server reached `maxmemory` and refuses writes (OOM)."""
+
+
+class ServerReadOnlyError(ServerError):
+    """The server is a replica (READONLY): a failover is under way, or the address is wrong."""
+
+
+class ServerLoadingError(ServerError):
+    """The server is loading its data (LOADING) and will answer soon."""
+
+
+class SlotMovedError(ServerError):
+    """The cluster slot lives elsewhere (MOVED, ASK): use a cluster client (redis.cluster)."""
+
+
+class ScriptError(ServerError):
+    """A script failed in a way it should not; the message carries the server's words."""
+
+    def __init__(self, script: str, message: str) -> None:
+        super().__init__(f"script {script!r} failed: {message}")
+        self.script = script
+
+
+class ScriptSourceError(FairQueueError):
+    """A Lua source cannot be assembled: an include is missing, repeated or circular."""
+
+    def __init__(self, file: str, message: str, chain: Sequence[str] = ()) -> None:
+        via = f" (included by {' → '.join(chain)})" if chain else ""
+        super().__init__(f"{file}: {message}{via}")
+        self.file = file
+
+
+class EmbeddedServerError(FairQueueError):
+    """The embedded server could not be found, started or joined."""
