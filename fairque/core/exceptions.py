@@ -122,10 +122,20 @@ class ResultTimeoutError(TaskError, TimeoutError):
         self.seconds = seconds
 
 
+class TaskStateError(TaskError):
+    """The operation does not apply to the state the task is in."""
+
+
 class LeaseLostError(TaskError):
-    """This attempt no longer holds the lease, so its outcome was refused; another attempt may be running."""
+    """This attempt no longer holds the lease, so its outcome was refused; another attempt may be running.
+
+    For a batch it names the first such task; `lost` holds (user_id, task_id) of all. The rest went through.
+    """
+
+    lost: tuple[tuple[str, str], ...]
 
     def __init__(self, user_id: str, task_id: str, attempt: int) -> None:
+        self.lost = ((user_id, task_id),)
         super().__init__(
             user_id,
             task_id,

@@ -1,0 +1,176 @@
+"""How arguments and results become bytes, and values of the function's annotations again.
+
+JSON through msgspec is the default. MessagePack is a setting. Pickle runs code when it is read, so it is
+read only where the configuration opted in. Encoded bytes say themselves which codec made them: JSON text
+never begins with the marks of the others.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from fairque.core.exceptions import DecodeError, EncodeError
+
+Codec: TypeAlias = Literal["json", "msgpack", "pickle"]
+
+_MSGPACK_MARK = b"\x01"
+_PICKLE_MARK = b"\x02"
+
+
+def _plain(value: Any) -> Any:
+    """Turn what msgspec does not know into what it does: pydantic models into dicts."""
+    if hasattr(type(value), "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"objects of type {type(value).__name__} have no plain form")
+
+
+_json = msgspec.json.Encoder(enc_hook=_plain)
+_msgpack = msgspec.msgpack.Encoder(enc_hook=_plain)
+
+
+def encode(value: Any, codec: Codec = "json", *, is_call: bool = False) -> bytes:
+    """Encode a payload, a result, or the arguments of a call.
+
+    Args:
+        value: The payload or result; `(args, kwargs)` for a call.
+        codec: Which form to use.
+        is_call: Whether errors should name the argument of a call.
+
+    Raises:
+        EncodeError: The codec cannot carry the value; the message says which part of it.
+    """
+    try:
+        return _encode(value, codec)
+    except _ENCODE_ERRORS as error:
+        where, reason = _culprit(value, codec, error, is_call=is_call)
+    raise EncodeError(f"{where} cannot be carried as {codec}: {reason}")
+
+
+_ENCODE_ERRORS = (
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    AttributeError,
+    pickle.PicklingError,
+    msgspec.MsgspecError,
+)
+
+
+def _encode(value: Any, codec: Codec) -> bytes:
+    if codec == "json":
+        data = _json.encode(value)
+        # msgspec writes NaN and infinities as null, which would change the value on its way.
+        if b"null" in data:
+            _refuse_non_finite(value)
+        return data
+    if codec == "msgpack":
+        return _MSGPACK_MARK + _msgpack.encode(value)
+    return _PICKLE_MARK + pickle.dumps(value, protocol=5)
+
+
+def _refuse_non_finite(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} has no JSON form; use None or a string")
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_non_finite(key)
+            _refuse_non_finite(item)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            _refuse_non_finite(item)
+    elif not isinstance(value, (str, bytes, int, float, type(None))):
+        # Dataclasses, structs and models: look at the fields, not at encoded text.
+        fields = msgspec.to_builtins(value, enc_hook=_plain)
+        if isinstance(fields, (dict, list, float)):
+            _refuse_non_finite(fields)
+
+
+def _culprit(value: Any, codec: Codec, error: BaseException, *, is_call: bool) -> tuple[str, str]:
+    """Name the smallest part of the value that cannot be encoded, by its path."""
+    path = "payload"
+    if is_call:
+        args, kwargs = (*value, {})[:2]
+        parts = [(f"argument {index}", item) for index, item in enumerate(args, 1)]
+        parts += [(f"argument {name!r}", item) for name, item in kwargs.items()]
+        for name, item in parts:
+            reason = _failure(item, codec)
+            if reason is not None:
+                path, value, error = name, item, reason
+                break
+    if isinstance(error, RecursionError):
+        return path, "it contains itself, or is nested too deep"
+    while True:
+        inner = next(((p, v, e) for p, v in _items(value) if (e := _failure(v, codec)) is not None), None)
+        if inner is None:
+            return path, str(error) or type(error).__name__
+        path, value, error = path + inner[0], inner[1], inner[2]
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [(f"[{key!r}]", item) for key, item in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [(f"[{index}]", item) for index, item in enumerate(value)]
+    return []
+
+
+def _failure(value: Any, codec: Codec) -> BaseException | None:
+    try:
+        _encode(value, codec)
+    except _ENCODE_ERRORS as error:
+        return error
+    return None
+
+
+def decode(data: bytes, *, allow_pickle: bool = False) -> Any:
+    """Decode what `encode` made, into plain values.
+
+    Raises:
+        DecodeError: Not such data, or a pickle where pickle was not opted in (`queue.codec: pickle`).
+    """
+    mark = data[:1]
+    try:
+        if mark == _MSGPACK_MARK:
+            return msgspec.msgpack.decode(data[1:])
+        if mark == _PICKLE_MARK:
+            if not allow_pickle:
+                raise DecodeError("the data is a pickle, and queue.codec is not set to pickle here")
+            return pickle.loads(data[1:])  # noqa: S301 - opted in by configuration
+        return msgspec.json.decode(data)
+    except DecodeError:
+        raise
+    except Exception as error:  # a broken pickle may raise anything
+        raise DecodeError(f"the data cannot be decoded: {error}") from error
+
+
+def convert(value: Any, annotation: Any, what: str) -> Any:
+    """Turn a decoded value into the annotated type: datetime, UUID, Enum, dataclass, model and so on.
+
+    Raises:
+        DecodeError: The value does not fit the annotation.
+    """
+    if annotation is Any or annotation is None or _fits(value, annotation):
+        return value
+    try:
+        return msgspec.convert(value, annotation, dec_hook=_build)
+    except (TypeError, ValueError, msgspec.ValidationError) as error:
+        raise DecodeError(f"{what} does not fit its annotation {annotation!r}: {error}") from error
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    return isinstance(annotation, type) and type(value) is annotation and annotation in (str, int, float, bool)
+
+
+def _build(annotation: type, value: Any) -> Any:
+    """Build what msgspec does not know: pydantic models. Any other class must already be one (pickle)."""
+    if hasattr(annotation, "model_validate"):
+        return annotation.model_validate(value)
+    if isinstance(value, annotation):
+        return value
+    raise TypeError(f"cannot build {annotation.__name__} from {type(value).__name__}")

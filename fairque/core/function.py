@@ -1,0 +1,196 @@
+"""A registered function: what calling it builds, and how stored arguments fit it again."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cached_property, update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints
+
+import msgspec
+
+from fairque.core import codec
+from fairque.core.context import TaskContext
+from fairque.core.exceptions import DecodeError, TaskValidationError
+from fairque.core.ids import new_id
+from fairque.core.models import Header, Task
+from fairque.core.retry import RetryPolicy
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What the signature says, worked out once: annotations are resolved at first use, not at import."""
+
+    signature: inspect.Signature  # without the context's parameter
+    annotations: dict[str, Any]
+    returns: Any
+    context_parameter: str | None
+
+
+class TaskFunction(Generic[P, R]):
+    """A function registered as a task. Calling it builds a `Task`; pushing that runs it on a worker.
+
+    Attributes:
+        name: The name it is registered under; the only thing of it that travels.
+        function: The function itself.
+        header: The options every task of it starts with.
+        retry: Its retry policy; `max_retries` None means the queue's.
+        is_async: Whether it is an `async def`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str,
+        header: Header,
+        retry: RetryPolicy,
+    ) -> None:
+        self.function = function
+        self.name = name
+        self.header = header
+        self.retry = retry
+        self.is_async = inspect.iscoroutinefunction(function)
+        update_wrapper(self, function)
+
+    def __repr__(self) -> str:
+        return f"<task function {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
+        """A task that will call the function with these arguments.
+
+        Raises:
+            TypeError: The arguments do not fit the function's signature.
+        """
+        plan = self._plan
+        plan.signature.bind(*args, **kwargs)
+        return Task(
+            task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns
+        )
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the body here and now, without a queue. For an `async def` it returns the coroutine."""
+        context = self._plan.context_parameter
+        if context is None or context in kwargs or args and isinstance(args[0], TaskContext):
+            return self.function(*args, **kwargs)  # type: ignore[no-any-return]
+        here: dict[str, Any] = {context: TaskContext(user_id="local", task_id="local")}
+        return self.function(*args, **kwargs, **here)  # type: ignore[no-any-return]
+
+    @property
+    def returns(self) -> Any:
+        """The annotation of the result."""
+        return self._plan.returns
+
+    def fit(self, args: list[Any], kwargs: dict[str, Any], context: TaskContext) -> inspect.BoundArguments:
+        """Convert decoded arguments to the annotations and add the context where it is asked for.
+
+        Raises:
+            DecodeError: The arguments do not fit the signature or the annotations.
+        """
+        plan = self._plan
+        try:
+            bound = plan.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise DecodeError(f"the arguments do not fit {self.name}: {error}") from error
+        for parameter in plan.signature.parameters.values():
+            if parameter.name not in bound.arguments or parameter.name not in plan.annotations:
+                continue
+            value, annotation = bound.arguments[parameter.name], plan.annotations[parameter.name]
+            what = f"argument {parameter.name!r} of {self.name}"
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                fitted: Any = tuple(codec.convert(item, annotation, what) for item in value)
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                fitted = {key: codec.convert(item, annotation, what) for key, item in value.items()}
+            else:
+                fitted = codec.convert(value, annotation, what)
+            bound.arguments[parameter.name] = fitted
+        return bound
+
+    def invoke(self, bound: inspect.BoundArguments, context: TaskContext) -> Any:
+        """Call the function with fitted arguments; an `async def` gives its coroutine."""
+        name = self._plan.context_parameter
+        if name is None:
+            return self.function(*bound.args, **bound.kwargs)
+        parameters = list(inspect.signature(self.function).parameters)
+        if parameters[0] == name:
+            return self.function(context, *bound.args, **bound.kwargs)
+        return self.function(*bound.args, **{**bound.kwargs, name: context})
+
+    @cached_property
+    def _plan(self) -> _Plan:
+        signature = inspect.signature(self.function)
+        annotations = {name: _supported(hint) for name, hint in _hints(self.function).items()}
+        returns = annotations.pop("return", Any)
+        contexts = [name for name, hint in annotations.items() if _is_context(hint)]
+        if len(contexts) > 1:
+            raise TaskValidationError(f"{self.name} has more than one TaskContext parameter: {contexts}")
+        for name in contexts:
+            del annotations[name]
+        parameters = [p for p in signature.parameters.values() if p.name not in contexts]
+        return _Plan(
+            signature=signature.replace(parameters=parameters),
+            annotations=annotations,
+            returns=returns,
+            context_parameter=contexts[0] if contexts else None,
+        )
+
+
+class AsyncTaskFunction(TaskFunction[P, R]):
+    """A `TaskFunction` of an `async def`: the same, but `call` gives an awaitable."""
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:  # type: ignore[override]
+        """Run the body here and now, without a queue: `await f.call(…)`."""
+        return super().call(*args, **kwargs)  # type: ignore[return-value]
+
+
+def function_name(function: Callable[..., Any]) -> str:
+    """`module:qualname`. A script's `__main__` is named by its file, as a worker will import it."""
+    module = function.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
+        file = getattr(main, "__file__", None)
+        if spec is not None:
+            module = spec.name.removesuffix(".__main__")
+        elif file is not None:
+            module = file.rpartition("/")[2].removesuffix(".py")
+    return f"{module}:{function.__qualname__}"
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except Exception:  # noqa: BLE001 - an annotation may be any expression and fail in any way
+        return {name: _hint(function, name) for name in getattr(function, "__annotations__", {})}
+
+
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    """One annotation by itself: where it cannot be resolved at run time, the value is left as it is."""
+
+    def probe() -> None: ...
+
+    probe.__annotations__ = {name: function.__annotations__[name]}
+    try:
+        return get_type_hints(probe, globalns=getattr(function, "__globals__", {}))[name]
+    except Exception:  # noqa: BLE001 - as above
+        return Any
+
+
+def _is_context(hint: Any) -> bool:
+    return hint is TaskContext or TaskContext in get_args(hint)
+
+
+def _supported(hint: Any) -> Any:
+    """The hint, or Any where msgspec has no conversion for it (callables, type variables and the like)."""
+    if hint is Any or hint is type(None):
+        return hint
+    try:
+        msgspec.json.Decoder(hint)
+    except (TypeError, RecursionError):
+        return hint if isinstance(hint, type) or _is_context(hint) else Any
+    return hint

@@ -1,0 +1,414 @@
+"""The task and the records the queue returns. One wire form, one encode, one decode.
+
+On the wire a task is a header (one JSON object of named fields, read by the scripts), a newline, and the
+opaque body. Fields at their default are left out, so a new field costs old tasks nothing and no script
+knows an order of fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import Enum, IntEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from fairque.core import codec
+from fairque.core.exceptions import DecodeError, PayloadTooLargeError, TaskValidationError
+from fairque.core.ids import new_id
+from fairque.core.keys import check_id
+from fairque.core.units import Moment, Seconds, from_ms, moment_to_ms, to_ms
+
+R = TypeVar("R")
+
+
+class Priority(IntEnum):
+    """The order of one user's tasks among themselves. CRITICAL is strictly first-in, first-out and first."""
+
+    VERY_LOW = 1
+    LOW = 2
+    NORMAL = 3
+    HIGH = 4
+    VERY_HIGH = 5
+    CRITICAL = 6
+
+
+class TaskState(str, Enum):
+    """Where a task is. The state is not stored: it follows from the place the task is in."""
+
+    SCHEDULED = "SCHEDULED"
+    DEFERRED = "DEFERRED"
+    QUEUED = "QUEUED"
+    STARTED = "STARTED"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has ended. A FAILED one can still be requeued."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED})
+LIVE = frozenset(TaskState) - TERMINAL
+
+
+class Header(msgspec.Struct, omit_defaults=True, frozen=True):
+    """The part of a task that the scripts read. Times and durations in integer milliseconds."""
+
+    function: str | None = None
+    priority: int = int(Priority.NORMAL)
+    delay: int = 0
+    execute_after: int | None = None
+    expires_at: int | None = None
+    max_retries: int | None = None
+    timeout: int | None = None
+    created_at: int = 0
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """One ended attempt in a task's history (the last ten are kept)."""
+
+    attempt: int
+    at: int
+    type: str
+    error: str = ""
+    traceback: str = ""
+    worker: str = ""
+
+    @property
+    def ended_at(self) -> datetime:
+        """When it ended, by the server's clock."""
+        return datetime.fromtimestamp(self.at / 1000, msgspec.UTC)
+
+
+class Run(msgspec.Struct, frozen=True):
+    """What happened to a task so far. Times are the server's, in milliseconds."""
+
+    attempt: int = 0
+    place: str = ""
+    worker: str | None = None
+    queued_at: int | None = None
+    started_at: int | None = None
+    finished_at: int | None = None
+    due_at: int | None = None
+    lease_expires_at: int | None = None
+    failures: int = 0
+    crashes: int = 0
+    failure_type: str | None = None
+    error: str | None = None
+    history: tuple[Attempt, ...] = ()
+
+
+class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defaults=True):
+    """A piece of work of one user. Immutable; `with_options` makes a changed copy.
+
+    Made by calling a task function, or by `Task.create` for a `TaskHandler`; pushing it runs it. The id is
+    made here, so pushing the same task twice runs it once.
+    """
+
+    task_id: str
+    user_id: str | None = None
+    header: Header = Header()
+    arguments: Any = None  # as given: (args, kwargs) for a function, else the payload; None once decoded
+    body: bytes | None = None  # as it came from the server
+    returns: Any = None  # the function's annotation for its result
+    state: TaskState | None = None
+    run: Run = Run()
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        user_id: str | None = None,
+        payload: Any = None,
+        task_id: str | None = None,
+        priority: Priority | int = Priority.NORMAL,
+        delay: Seconds | None = None,
+        execute_after: Moment | None = None,
+        expires_at: Moment | None = None,
+        max_retries: int | None = None,
+        timeout: Seconds | None = None,
+    ) -> Task[Any]:
+        """A task without a function, for a `TaskHandler`.
+
+        Args:
+            user_id: Whose task it is; may also be given to `push`.
+            payload: What the handler gets; anything the codec can carry.
+            task_id: 1 to 256 characters, unique within the user; a UUIDv7 if not given.
+            priority: Among the same user's tasks.
+            delay: Seconds or timedelta from the push until it may run.
+            execute_after: The earliest start: an aware datetime or seconds since 1970.
+            expires_at: If it has not started by then it fails as `expired`.
+            max_retries: Attempts after the first; the queue's `max_retries` if not given.
+            timeout: Seconds one attempt may take; none if not given.
+
+        Raises:
+            TaskValidationError: A value is out of its range; the message names it.
+        """
+        task: Task[Any] = cls(task_id=new_id(), arguments=payload)
+        return task.with_options(
+            user_id=user_id,
+            task_id=task_id,
+            priority=priority,
+            delay=delay,
+            execute_after=execute_after,
+            expires_at=expires_at,
+            max_retries=max_retries,
+            timeout=timeout,
+        )
+
+    def with_options(
+        self,
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        priority: Priority | int | None = None,
+        delay: Seconds | None = None,
+        execute_after: Moment | None = None,
+        expires_at: Moment | None = None,
+        max_retries: int | None = None,
+        timeout: Seconds | None = None,
+    ) -> Task[R]:
+        """A copy with the given options changed; what is None stays. Parameters as in `create`."""
+        if delay is not None and execute_after is not None:
+            raise TaskValidationError("give delay or execute_after, not both")
+        changes: dict[str, Any] = {}
+        if priority is not None:
+            changes["priority"] = _check_priority(priority)
+        if delay is not None:
+            changes |= {"delay": to_ms(delay, "delay"), "execute_after": None}
+        if execute_after is not None:
+            changes |= {"execute_after": moment_to_ms(execute_after, "execute_after"), "delay": 0}
+        if expires_at is not None:
+            changes["expires_at"] = moment_to_ms(expires_at, "expires_at")
+        if max_retries is not None:
+            changes["max_retries"] = _check_count(max_retries, "max_retries")
+        if timeout is not None:
+            changes["timeout"] = _check_timeout(timeout)
+        copy = self
+        if changes:
+            copy = msgspec.structs.replace(copy, header=msgspec.structs.replace(self.header, **changes))
+        if user_id is not None:
+            copy = msgspec.structs.replace(copy, user_id=check_id(user_id, "user_id"))
+        if task_id is not None:
+            copy = msgspec.structs.replace(copy, task_id=check_id(task_id, "task_id"))
+        return copy
+
+    # --- what it is ---
+
+    @property
+    def function(self) -> str | None:
+        """The registered name of its function; None for a handler's task."""
+        return self.header.function
+
+    @property
+    def priority(self) -> Priority:
+        """Its priority among its user's tasks."""
+        return Priority(self.header.priority)
+
+    @property
+    def payload(self) -> Any:
+        """A handler task's payload; for a function's task `{"args": […], "kwargs": {…}}`.
+
+        Raises:
+            DecodeError: The body that came from the server cannot be decoded.
+        """
+        if self.function is None:
+            return self.arguments if self.body is None else codec.decode(self.body)
+        args, kwargs = self.call_arguments()
+        return {"args": list(args), "kwargs": dict(kwargs)}
+
+    def call_arguments(self, *, allow_pickle: bool = False) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of a function's task, not yet converted to its annotations."""
+        value = self.arguments if self.body is None else codec.decode(self.body, allow_pickle=allow_pickle)
+        match value:
+            case [[*args]] | ([*args],):
+                return args, {}
+            case [[*args], {**kwargs}] | ([*args], {**kwargs}):
+                return args, kwargs
+        raise DecodeError(f"the body of task {self.task_id!r} holds no arguments: expected [args, kwargs]")
+
+    @property
+    def max_retries(self) -> int | None:
+        """Attempts after the first; None leaves it to the function or the queue."""
+        return self.header.max_retries
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds one attempt may take."""
+        return None if self.header.timeout is None else self.header.timeout / 1000
+
+    @property
+    def execute_after(self) -> datetime | None:
+        """The earliest start the caller asked for."""
+        return from_ms(self.header.execute_after)
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it fails as `expired` if it has not started."""
+        return from_ms(self.header.expires_at)
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When it was pushed, by the pushing client's clock (for information; it decides nothing)."""
+        return from_ms(self.header.created_at or None)
+
+    # --- what happened to it ---
+
+    @property
+    def attempt(self) -> int:
+        """The number of the current or last attempt, which is also its fencing number; 0 before the first."""
+        return self.run.attempt
+
+    @property
+    def worker_id(self) -> str | None:
+        """Who runs it, or ran it last."""
+        return self.run.worker
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When a SCHEDULED task becomes ready."""
+        return from_ms(self.run.due_at)
+
+    @property
+    def queued_at(self) -> datetime | None:
+        """When it became ready to run, by the server's clock."""
+        return from_ms(self.run.queued_at)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When its last attempt began, by the server's clock."""
+        return from_ms(self.run.started_at)
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When it ended, by the server's clock."""
+        return from_ms(self.run.finished_at)
+
+    @property
+    def lease_expires_at(self) -> datetime | None:
+        """Until when its worker holds it, unless a heartbeat renews the lease."""
+        return from_ms(self.run.lease_expires_at)
+
+    @property
+    def failure_type(self) -> str | None:
+        """`failed`, `timeout`, `expired`, `poisoned` or `invalid` for a FAILED task."""
+        return self.run.failure_type
+
+    @property
+    def error(self) -> str | None:
+        """The last error's message."""
+        return self.run.error
+
+    @property
+    def failures(self) -> int:
+        """How many attempts failed (crashes not counted)."""
+        return self.run.failures
+
+    @property
+    def crashes(self) -> int:
+        """How many attempts ended with a lost lease."""
+        return self.run.crashes
+
+    @property
+    def history(self) -> tuple[Attempt, ...]:
+        """Its last ended attempts that did not succeed, oldest first."""
+        return self.run.history
+
+
+def encode_task(task: Task[Any], *, created_at: int, max_bytes: int, codec_name: codec.Codec) -> bytes:
+    """The wire form of a task about to be pushed.
+
+    Raises:
+        EncodeError: The codec cannot carry a value; the message says which argument.
+        PayloadTooLargeError: The body exceeds `max_bytes`.
+    """
+    body = task.body
+    if body is None:
+        arguments = task.arguments
+        if task.function is not None and not arguments[1]:
+            arguments = arguments[:1]
+        body = codec.encode(arguments, codec_name, is_call=task.function is not None)
+    if len(body) > max_bytes:
+        raise PayloadTooLargeError(len(body), max_bytes)
+    header = msgspec.structs.replace(task.header, created_at=task.header.created_at or created_at)
+    return _encode_header(header) + b"\n" + body
+
+
+def decode_task(
+    record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, returns: Any = None
+) -> Task[Any]:
+    """The task of a wire form. The body stays encoded until it is asked for."""
+    header, _, body = record.partition(b"\n")
+    return Task(
+        task_id=task_id,
+        user_id=user_id,
+        header=_decode_header(header),
+        body=body,
+        returns=returns,
+        state=state,
+        run=run,
+    )
+
+
+_encode_header = msgspec.json.Encoder().encode
+_decode_header = msgspec.json.Decoder(Header).decode
+
+
+def _check_priority(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= Priority.CRITICAL:
+        raise TaskValidationError(f"priority must be one of Priority.VERY_LOW (1) … CRITICAL (6), not {value!r}")
+    return int(value)
+
+
+def _check_count(value: object, what: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1_000_000:  # noqa: PLR2004
+        raise TaskValidationError(f"{what} must be a whole number from 0 to 1,000,000, not {value!r}")
+    return value
+
+
+def _check_timeout(value: Seconds) -> int:
+    milliseconds = to_ms(value, "timeout")
+    if milliseconds == 0:
+        raise TaskValidationError("timeout must be longer than 0 s; leave it out for none")
+    return milliseconds
+
+
+class QueueStats(msgspec.Struct, frozen=True):
+    """How many tasks are where now, and how many transitions happened since the queue began."""
+
+    queued: int
+    scheduled: int
+    started: int
+    finished: int
+    failed: int
+    canceled: int
+    ready_users: int
+    users: int
+    workers: int
+    totals: Mapping[str, int]
+
+
+class UserStats(msgspec.Struct, frozen=True):
+    """One user's part in the queue."""
+
+    user_id: str
+    queued: int
+    started: int
+    live: int
+    virtual_time: float
+    eligible: bool
+
+
+class QueueHealth(msgspec.Struct, frozen=True):
+    """Whether the server is fit for a queue. `problems` say what to change; empty when `ok`."""
+
+    ok: bool
+    problems: tuple[str, ...]
+    server: str
+    version: str
+    workers: int
+    overdue_leases: int

@@ -1,0 +1,122 @@
+"""`@task`: registers a function, so that calling it builds a task."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+
+from fairque.core.context import TaskContext
+from fairque.core.exceptions import TaskValidationError
+from fairque.core.function import AsyncTaskFunction, TaskFunction, function_name
+from fairque.core.models import Header, Priority, Task
+from fairque.core.registry import registry
+from fairque.core.retry import ExceptionTypes, RetryPolicy
+from fairque.core.units import Seconds, to_seconds
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class _TaskDecorator:
+    """`@task(…)` with its options, waiting for the function."""
+
+    name: str | None
+    header: Header
+    retry: RetryPolicy
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]]
+    ) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], R]) -> TaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]]) -> AsyncTaskFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> TaskFunction[P, R]: ...
+    def __call__(self, function: Callable[..., Any]) -> TaskFunction[..., Any]:
+        if isinstance(function, TaskFunction):
+            raise TaskValidationError(f"{function.name} is a task function already: decorate it once")
+        if not callable(function):
+            raise TaskValidationError(f"@task decorates functions, not {function!r}; options go by keyword")
+        name = self.name or function_name(function)
+        header = Header(**{field: getattr(self.header, field) for field in Header.__struct_fields__} | {"function": name})
+        kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
+        registered: TaskFunction[..., Any] = kind(function, name=name, header=header, retry=self.retry)
+        registry.add(registered)
+        return registered
+
+
+@overload
+def task(
+    function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /
+) -> AsyncTaskFunction[P, R]: ...
+@overload
+def task(function: Callable[Concatenate[TaskContext, P], R], /) -> TaskFunction[P, R]: ...
+@overload
+def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[P, R]: ...
+@overload
+def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    priority: Priority | int = Priority.NORMAL,
+    max_retries: int | None = None,
+    timeout: Seconds | None = None,
+    retry_on: type[BaseException] | ExceptionTypes = (Exception,),
+    no_retry_on: type[BaseException] | ExceptionTypes = (),
+    retry_delay: Seconds = 1.0,
+    max_retry_delay: Seconds = 300.0,
+) -> _TaskDecorator: ...
+def task(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    priority: Priority | int = Priority.NORMAL,
+    max_retries: int | None = None,
+    timeout: Seconds | None = None,
+    retry_on: type[BaseException] | ExceptionTypes = (Exception,),
+    no_retry_on: type[BaseException] | ExceptionTypes = (),
+    retry_delay: Seconds = 1.0,
+    max_retry_delay: Seconds = 300.0,
+) -> Any:
+    """Register a function as a task: `@task` or `@task(priority=Priority.HIGH, timeout=30)`.
+
+    Args:
+        function: The function, plain or `async def`.
+        name: What it is called on the wire; `module:qualname` if not given.
+        priority: Of its tasks, among the same user's.
+        max_retries: Attempts after the first; the queue's `max_retries` if not given.
+        timeout: Seconds one attempt may take; none if not given.
+        retry_on: Exception classes that are worth another attempt.
+        no_retry_on: Exception classes that are not, even if `retry_on` covers them.
+        retry_delay: Seconds, the cap of the delay before the first retry; it doubles from there.
+        max_retry_delay: Seconds, the cap of every delay.
+
+    Raises:
+        TaskValidationError: An option is out of its range.
+        FunctionConflictError: Another function has this name.
+    """
+    # One check for the options a task and its function share.
+    defaults = Task.create(priority=priority, max_retries=max_retries, timeout=timeout).header
+    retry = RetryPolicy(
+        base_delay=to_seconds(retry_delay, "retry_delay"),
+        max_delay=to_seconds(max_retry_delay, "max_retry_delay"),
+        retry_on=_exception_types(retry_on, "retry_on"),
+        no_retry_on=_exception_types(no_retry_on, "no_retry_on"),
+    )
+    decorator = _TaskDecorator(name=name, header=defaults, retry=retry)
+    return decorator if function is None else decorator(function)
+
+
+def _exception_types(value: Any, what: str) -> ExceptionTypes:
+    types = value if isinstance(value, tuple) else (value,)
+    for item in types:
+        if not (isinstance(item, type) and issubclass(item, BaseException)):
+            raise TaskValidationError(f"{what} takes exception classes, not {item!r}")
+    return types

@@ -1,0 +1,444 @@
+"""Every queue operation as a value: which script, which arguments, how its reply reads. No I/O here."""
+
+from __future__ import annotations
+
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from fairque.core import codec
+from fairque.core.calls import Call, Flow, Wait
+from fairque.core.exceptions import (
+    BatchError,
+    FairQueueError,
+    LeaseLostError,
+    TaskStateError,
+    TaskValidationError,
+    UnknownFunctionError,
+)
+from fairque.core.keys import Keys, check_id, escape, member
+from fairque.core.models import Priority, QueueStats, Task, TaskState, UserStats, encode_task
+from fairque.core.registry import registry
+from fairque.core.retry import RetryPolicy
+from fairque.core.units import Seconds, to_ms, to_seconds
+from fairque.queue import replies
+from fairque.queue.replies import Claim, Fate
+
+if TYPE_CHECKING:
+    from fairque.core.config import QueueConfig
+    from fairque.core.models import QueueHealth
+
+T = TypeVar("T")
+
+CHUNK = 200  # tasks of one push script; bounds how long the server is busy with it
+LONGEST_BATCH = 1000  # tasks of one claim
+# An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
+IDLE_SECONDS = 2.0
+ERROR_LENGTH = 1_000
+TRACEBACK_LENGTH = 8_000
+IDLE_USER_MS = 3_600_000
+
+# Failures that another attempt cannot mend.
+POINTLESS = frozenset({"invalid", "expired", "poisoned"})
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a push: the task with its user, and whether it is new."""
+
+    task: Task[Any]
+    created: bool
+
+
+class QueueCommands:
+    """The operations of one queue. Both faces are a thin layer over this.
+
+    Args:
+        config: The queue's settings; nothing else of the configuration matters here.
+    """
+
+    def __init__(self, config: QueueConfig) -> None:
+        self.config = config
+        self.keys = Keys(config.prefix, config.name)
+        self._root = self.keys.root
+        self._ageing_us = round(config.ageing_seconds * 1_000_000)
+        self._allow_pickle = config.codec == "pickle"
+        kept = {state: to_ms(getattr(config.retention, state), state) for state in ("finished", "failed", "canceled")}
+        window = to_ms(config.push_retry_window, "push_retry_window")
+        # A task stays known for the retry window even where its result is not kept, so that a push repeated
+        # after a lost reply adds nothing.
+        self._retention = {state: max(duration, window) for state, duration in kept.items()}
+        self._result_ms = kept["finished"]
+        self._push_options = self._options(ageing_us=self._ageing_us)
+        self._requeue_options = self._push_options
+        self._ending_options = self._options(retention=self._retention)
+        self._finish_options = self._options(retention=self._retention, result_ms=self._result_ms)
+
+    @staticmethod
+    def _options(**options: Any) -> bytes:
+        return msgspec.json.encode({name: value for name, value in options.items() if value is not None})
+
+    def _call(
+        self, script: str, args: Iterable[Any], read: Callable[[Any], T], *, idempotent: bool = True
+    ) -> Call[T]:
+        return Call(script, self._root, tuple(args), read, idempotent)
+
+    # --- pushing ---
+
+    def push(self, task: Task[Any], **options: Any) -> Flow[Receipt]:
+        """Push one task; `options` as for `Task.with_options`."""
+        prepared = self._prepare(task, options)
+        created = yield self._push_call([prepared], [self._encode(prepared)])
+        return Receipt(prepared, created[0])
+
+    def push_batch(
+        self, tasks: Sequence[Task[Any]], *, user_id: str | None = None
+    ) -> tuple[list[Task[Any]], list[Call[list[bool]]]]:
+        """The tasks with their user, and the calls that push them, each a chunk: all checked before any is sent."""
+        prepared, records = [], []
+        for index, task in enumerate(tasks):
+            try:
+                prepared.append(self._prepare(task, {"user_id": user_id}))
+                records.append(self._encode(prepared[-1]))
+            except FairQueueError as error:
+                raise BatchError(index, error) from error
+        starts = range(0, len(prepared), CHUNK)
+        return prepared, [
+            self._push_call(prepared[start : start + CHUNK], records[start : start + CHUNK]) for start in starts
+        ]
+
+    def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
+        if not isinstance(task, Task):
+            raise TaskValidationError(
+                f"push takes a Task, not {type(task).__name__}: call the task function (f(…)), or Task.create(…)"
+            )
+        if any(value is not None for value in options.values()):
+            task = task.with_options(**options)
+        if task.user_id is None:
+            raise TaskValidationError("the task has no user: give user_id to push, to Task.create or to with_options")
+        check_id(task.user_id, "user_id")
+        check_id(task.task_id, "task_id")
+        return task
+
+    def _encode(self, task: Task[Any]) -> bytes:
+        return encode_task(
+            task,
+            created_at=time.time_ns() // 1_000_000,
+            max_bytes=self.config.max_payload_bytes,
+            codec_name=self.config.codec,
+        )
+
+    def _push_call(self, tasks: Sequence[Task[Any]], records: Sequence[bytes]) -> Call[list[bool]]:
+        args: list[Any] = [self._push_options]
+        for task, record in zip(tasks, records, strict=True):
+            args += (escape(task.user_id or ""), escape(task.task_id), record)
+        return self._call("push", args, replies.read_flags)
+
+    # --- claiming ---
+
+    def claim(
+        self,
+        worker_id: str,
+        limit: int,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        steal: bool = False,
+    ) -> Call[Claim]:
+        """Claim up to `limit` tasks in fair order."""
+        check_id(worker_id, "worker_id")
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_BATCH:
+            raise TaskValidationError(f"limit must be a whole number from 1 to {LONGEST_BATCH:,}, not {limit!r}")
+        options = self._options(
+            worker=worker_id,
+            limit=limit,
+            lease_ms=self._lease_ms(lease),
+            users=_names(users),
+            steal=steal or None,
+            ageing_us=self._ageing_us,
+            retention=self._retention,
+        )
+
+        def read(reply: Any) -> Claim:
+            return replies.read_claim(reply, worker_id, self._lease_ms(lease), self._queued_at)
+
+        return self._call("claim", (options,), read, idempotent=False)
+
+    def pop_batch(
+        self,
+        worker_id: str,
+        limit: int,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        block: Seconds | None = None,
+        steal: bool = False,
+    ) -> Flow[list[Task[Any]]]:
+        """Claim up to `limit` tasks; with `block` wait up to so many seconds for the first."""
+        call = self.claim(worker_id, limit, users=users, lease=lease, steal=steal)
+        deadline = time.monotonic() + (0 if block is None else to_seconds(block, "block"))
+        while True:
+            claim = yield call
+            remaining = deadline - time.monotonic()
+            if claim.tasks or remaining <= 0:
+                return list(claim.tasks)
+            yield self.idle(claim, remaining, picky=users is not None)
+
+    def idle(self, claim: Claim, longest: float, *, picky: bool) -> Wait:
+        """What to wait for after a claim that gave nothing."""
+        if claim.more:
+            # The rest of a long promotion or expiry; or, for a picky worker, others' work: the wake-up was
+            # passed on, and a moment's pause lets its owner take it.
+            return Wait(min(longest, random.uniform(0.01, 0.03) if picky else 0))  # noqa: S311 - jitter
+        pause = IDLE_SECONDS if claim.pause is None else min(IDLE_SECONDS, claim.pause)
+        return Wait(min(longest, pause), key=self.keys.wake)
+
+    def pop(self, worker_id: str, **options: Any) -> Flow[Task[Any] | None]:
+        """Claim one task."""
+        tasks = yield from self.pop_batch(worker_id, 1, **options)
+        return tasks[0] if tasks else None
+
+    def _lease_ms(self, lease: Seconds | None) -> int:
+        milliseconds = to_ms(self.config.lease_seconds if lease is None else lease, "lease")
+        if milliseconds == 0:
+            raise TaskValidationError("lease must be longer than 0 s")
+        return milliseconds
+
+    def _queued_at(self, place: int, priority: int) -> int:
+        """The time (ms) at which a task took its place; the inverse of `place_of` in includes/lane.lua."""
+        if priority == Priority.CRITICAL:
+            return (place + 4_000_000_000_000_000) // 1000
+        return (place + (priority - 1) * self._ageing_us) // 1000
+
+    # --- ending an attempt ---
+
+    def encode_result(self, result: Any) -> bytes:
+        """A result on the wire."""
+        return codec.encode(result, self.config.codec)
+
+    def finish_call(self, items: Sequence[tuple[Task[Any], bytes]]) -> Call[list[bool]]:
+        """Finish tasks with encoded results: which were accepted."""
+        args: list[Any] = [self._finish_options]
+        for task, result in items:
+            args += (*_fence(task), result)
+        return self._call("finish", args, replies.read_flags)
+
+    def finish(self, items: Iterable[tuple[Task[Any], Any]]) -> Flow[None]:
+        """Finish tasks with their results; refuse those whose lease is lost."""
+        pairs = [(task, self.encode_result(result)) for task, result in items]
+        for start in range(0, len(pairs), CHUNK):
+            chunk = pairs[start : start + CHUNK]
+            accepted = yield self.finish_call(chunk)
+            _refuse_lost([task for task, _ in chunk], accepted)
+
+    def fail_call(
+        self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
+    ) -> tuple[Call[bool], TaskState]:
+        """The call that fails an attempt, and the state the task will have by the retry decision."""
+        if not failure_type or len(failure_type) > 40:  # noqa: PLR2004 - a word, not a text
+            raise TaskValidationError(f"failure_type must be a word of up to 40 characters, not {failure_type!r}")
+        delay = None if failure_type in POINTLESS else self._retry_delay(task, error)
+        entry = {"type": failure_type, "error": _error_text(error), "traceback": _traceback(error)}
+        options = self._options(
+            entry=entry,
+            retry_ms=None if delay is None else to_ms(delay, "retry delay"),
+            retention=self._retention,
+        )
+        call = self._call("fail", (options, *_fence(task)), bool)
+        return call, TaskState.FAILED if delay is None else TaskState.SCHEDULED
+
+    def fail(
+        self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
+    ) -> Flow[TaskState]:
+        """Fail an attempt: retry it later, or put it in the dead letter queue."""
+        call, state = self.fail_call(task, error, failure_type=failure_type)
+        _refuse_lost([task], [(yield call)])
+        return state
+
+    def _retry_delay(self, task: Task[Any], error: BaseException | str) -> timedelta | None:
+        try:
+            policy = registry.get(task.function).retry
+        except UnknownFunctionError:
+            policy = RetryPolicy()
+        retries = self.config.max_retries if task.max_retries is None else task.max_retries
+        reason = RuntimeError(error) if isinstance(error, str) else error
+        return RetryPolicy(
+            max_retries=retries,
+            base_delay=policy.base_delay,
+            max_delay=policy.max_delay,
+            retry_on=policy.retry_on,
+            no_retry_on=policy.no_retry_on,
+        ).delay_after(task.failures, reason)
+
+    def heartbeat_call(
+        self, tasks: Sequence[Task[Any]], *, worker_id: str | None = None, lease: Seconds | None = None
+    ) -> Call[list[Fate]]:
+        """Renew leases: what became of each."""
+        options = self._options(worker=worker_id, lease_ms=self._lease_ms(lease))
+        args = [options, *(part for task in tasks for part in _fence(task))]
+        return self._call("heartbeat", args, replies.read_fates)
+
+    def heartbeat(self, tasks: Iterable[Task[Any]], *, lease: Seconds | None = None) -> Flow[None]:
+        """Renew leases; refuse lost ones after the others were renewed."""
+        known = list(tasks)
+        fates = yield self.heartbeat_call(known, lease=lease)
+        _refuse_lost(known, [fate is Fate.HELD for fate in fates])
+
+    def release_call(self, tasks: Sequence[Task[Any]], *, leaving: str | None = None) -> Call[list[bool]]:
+        """Hand tasks back to their lanes; `leaving` names a worker that takes its leave."""
+        args = [self._options(leaving=leaving), *(part for task in tasks for part in _fence(task))]
+        return self._call("release", args, replies.read_flags)
+
+    def release(self, tasks: Iterable[Task[Any]]) -> Flow[None]:
+        """Hand tasks back to their lanes; refuse those whose lease is lost."""
+        known = list(tasks)
+        _refuse_lost(known, (yield self.release_call(known)))
+
+    # --- the rest of a task's life ---
+
+    def reclaim(self, limit: int = 100) -> Call[list[tuple[str, str]]]:
+        """Take back the tasks whose lease has expired."""
+        options = self._options(
+            limit=_batch_limit(limit), max_crashes=self.config.max_crashes, retention=self._retention
+        )
+        return self._call("reclaim", (options,), replies.read_members)
+
+    def cancel(self, user_id: str, task_id: str) -> Flow[bool]:
+        """Cancel a live task: whether it is canceled now."""
+        state = yield self._call("cancel", (self._ending_options, _member(user_id, task_id)), replies.read_state)
+        return state is TaskState.CANCELED
+
+    def requeue(self, user_id: str, task_id: str) -> Flow[Task[Any]]:
+        """Take a task out of the dead letter queue."""
+        name = _member(user_id, task_id)
+        state = yield self._call(
+            "requeue", (self._requeue_options, name), replies.read_state, idempotent=False
+        )
+        if state is not TaskState.FAILED:
+            raise TaskStateError(user_id, task_id, f"is {state.value}: only a FAILED task can be requeued")
+        return Task(task_id=task_id, user_id=user_id)
+
+    def get(self, user_id: str, task_id: str) -> Call[Task[Any] | None]:
+        """All that is known of a task."""
+
+        def read(reply: Any) -> Task[Any] | None:
+            return replies.read_task(reply, user_id, task_id, self._queued_at) if reply else None
+
+        return self._call("get", (b"{}", _member(user_id, task_id)), read)
+
+    def fate_call(self, user_id: str, task_id: str) -> Call[list[Any]]:
+        """A task's state, and its result or error."""
+        return self._call("result", (b"{}", _member(user_id, task_id)), list)
+
+    def decode_result(self, data: bytes, returns: Any) -> Any:
+        """A result as the function's annotation has it."""
+        value = codec.decode(data, allow_pickle=self._allow_pickle)
+        return codec.convert(value, returns, "the result")
+
+    def cleanup(self, limit: int = 1000) -> Call[int]:
+        """Remove tasks past their retention."""
+        options = self._options(limit=_batch_limit(limit), idle_user_ms=IDLE_USER_MS)
+        return self._call("cleanup", (options,), int)
+
+    # --- looking ---
+
+    def stats(self) -> Call[QueueStats]:
+        """Numbers of the queue."""
+        return self._call("stats", (b"{}",), replies.read_stats)
+
+    def health(self) -> Call[QueueHealth]:
+        """Whether the server is fit."""
+        return self._call("health", (b"{}",), replies.read_health)
+
+    def users(self, limit: int = 100, offset: int = 0) -> Call[list[UserStats]]:
+        """A page of users."""
+        options = self._options(limit=_batch_limit(limit), offset=_offset(offset))
+        return self._call("users", (options,), replies.read_users)
+
+    def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> Flow[list[Task[Any]]]:
+        """A page of the dead letter queue; with a user, looks through it in bounded steps."""
+        limit, offset = _batch_limit(limit), _offset(offset)
+        user = None if user_id is None else escape(check_id(user_id, "user_id"))
+        found: list[Task[Any]] = []
+        position, skip = (offset, 0) if user is None else (0, offset)
+        while True:
+            options = self._options(limit=limit, offset=position, user=user)
+            seen, tasks = yield self._call(
+                "failed", (options,), lambda reply: replies.read_failed(reply, self._queued_at)
+            )
+            found += tasks
+            position += seen
+            if user is None or seen < limit or len(found) >= skip + limit:
+                return found[skip : skip + limit]
+
+
+def _names(users: Sequence[str] | None) -> list[str] | None:
+    if users is None:
+        return None
+    if isinstance(users, str):
+        raise TaskValidationError(f"users must be a list of user ids, not one string: {users!r}")
+    if len(users) > LONGEST_BATCH:
+        raise TaskValidationError(f"users names {len(users):,} users, the limit is {LONGEST_BATCH:,}")
+    return [escape(check_id(user, "users")) for user in dict.fromkeys(users)]
+
+
+def _member(user_id: str, task_id: str) -> str:
+    return member(check_id(user_id, "user_id"), check_id(task_id, "task_id"))
+
+
+def _fence(task: Task[Any]) -> tuple[str, int, str]:
+    """What an attempt shows to prove that it is the one that holds the lease."""
+    if task.user_id is None or not task.run.place:
+        raise TaskValidationError(f"task {task.task_id!r} was not popped from the queue: it has no lease")
+    return member(task.user_id, task.task_id), task.attempt, task.run.place
+
+
+def _refuse_lost(tasks: Sequence[Task[Any]], held: Sequence[bool]) -> None:
+    lost = [task for task, fine in zip(tasks, held, strict=True) if not fine]
+    if lost:
+        error = LeaseLostError(lost[0].user_id or "", lost[0].task_id, lost[0].attempt)
+        error.lost = tuple((task.user_id or "", task.task_id) for task in lost)
+        raise error
+
+
+def _batch_limit(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_BATCH:
+        raise TaskValidationError(f"limit must be a whole number from 1 to {LONGEST_BATCH:,}, not {value!r}")
+    return value
+
+
+def _offset(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TaskValidationError(f"offset must be a whole number from 0 on, not {value!r}")
+    return value
+
+
+def _printable(text: str) -> str:
+    """The text without halves of surrogate pairs, which have no UTF-8 form."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _error_text(error: BaseException | str) -> str:
+    if isinstance(error, BaseException):
+        try:
+            error = f"{type(error).__name__}: {error}"
+        except Exception:  # noqa: BLE001 - a user's __str__ may do anything
+            error = type(error).__name__
+    return _printable(error)[:ERROR_LENGTH]
+
+
+def _traceback(error: BaseException | str) -> str:
+    if isinstance(error, str) or error.__traceback__ is None:
+        return ""
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - it formats the same __str__
+        text = "".join(traceback.format_tb(error.__traceback__))
+    return _printable(text)[-TRACEBACK_LENGTH:]
+

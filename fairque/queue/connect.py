@@ -1,0 +1,45 @@
+"""From what the user gives (URL, configuration or nothing) to a configuration that can connect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fairque.core.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from fairque.core.config import FairQueueConfig
+    from fairque.utils.embedded import EmbeddedServer
+
+
+class Connection:
+    """The configuration to use, and the embedded server it keeps running, if it names one."""
+
+    def __init__(self, source: str | FairQueueConfig | None) -> None:
+        self.config = _configuration(source)
+        self._server: EmbeddedServer | None = None
+        url = self.config.redis.url
+        if url is not None and self.config.redis.is_embedded:
+            from fairque.utils.embedded import EmbeddedServer  # noqa: PLC0415 - only where it is used
+
+            self._server = EmbeddedServer.open(url)
+            self.config = self.config.with_unix_socket(str(self._server.socket_path))
+
+    def close(self) -> None:
+        """Leave the embedded server; it stops when its last owner has left."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+def _configuration(source: str | FairQueueConfig | None) -> FairQueueConfig:
+    from fairque.core.config import FairQueueConfig  # noqa: PLC0415 - pydantic loads when it is used
+
+    if source is None:
+        return FairQueueConfig.load()
+    if isinstance(source, str):
+        return FairQueueConfig.from_url(source)
+    if isinstance(source, FairQueueConfig):
+        return source
+    raise ConfigurationError(
+        f"a queue is made from a URL, a FairQueueConfig or nothing, not from {type(source).__name__}"
+    )

@@ -1,0 +1,310 @@
+"""The blocking face of the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fairque.core.calls import single
+from fairque.core.models import Priority, QueueHealth, QueueStats, Task, TaskState, UserStats
+from fairque.core.units import Moment, Seconds
+from fairque.queue.commands import QueueCommands
+from fairque.queue.connect import Connection
+from fairque.queue.handle import TaskHandle
+from fairque.utils.lua_manager import LuaScriptManager
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from fairque.core.calls import Flow
+    from fairque.core.config import FairQueueConfig
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class TaskQueue:
+    """A queue of tasks that gives every user a fair share. Safe to use from several threads.
+
+    Args:
+        source: A URL (`redis://`, `rediss://`, `unix://`, `embedded://`), a `FairQueueConfig`, or nothing:
+            then the environment (`FAIRQUE_…`), `fairque.yaml` and localhost decide, in this order.
+
+    Raises:
+        ConfigurationError: The source cannot be used; the message says why.
+    """
+
+    def __init__(self, source: str | FairQueueConfig | None = None) -> None:
+        self._connection = Connection(source)
+        self.config = self._connection.config
+        self.commands = QueueCommands(self.config.queue)
+        self._manager = LuaScriptManager(self.config.redis)
+
+    def __enter__(self) -> TaskQueue:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections; an embedded server stops with its last user."""
+        self._manager.close()
+        self._connection.close()
+
+    def run(self, flow: Flow[T]) -> T:
+        """Drive a flow of calls to its end (for parts of FairQueue that are written as flows)."""
+        return self._manager.run(flow)
+
+    # --- pushing ---
+
+    def push(
+        self,
+        task: Task[R],
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        priority: Priority | int | None = None,
+        delay: Seconds | None = None,
+        execute_after: Moment | None = None,
+        expires_at: Moment | None = None,
+        max_retries: int | None = None,
+        timeout: Seconds | None = None,
+    ) -> TaskHandle[R]:
+        """Push one task. The options replace those of the task.
+
+        A repeat with a known `(user_id, task_id)` changes nothing and returns a handle with
+        `created=False`; so a push whose reply was lost can be repeated safely.
+
+        Args:
+            task: Made by calling a task function, or by `Task.create`.
+            user_id: Whose task it is; required here or on the task.
+            task_id: 1 to 256 characters, unique within the user.
+            priority: Among the same user's tasks.
+            delay: Seconds or timedelta until it may run.
+            execute_after: The earliest start: an aware datetime or seconds since 1970.
+            expires_at: If it has not started by then it fails as `expired`.
+            max_retries: Attempts after the first.
+            timeout: Seconds one attempt may take.
+
+        Raises:
+            TaskValidationError: A value is missing or out of its range; nothing was written.
+            ServerError: The server refused or could not be reached; the push may be repeated.
+        """
+        receipt = self.run(
+            self.commands.push(
+                task,
+                user_id=user_id,
+                task_id=task_id,
+                priority=priority,
+                delay=delay,
+                execute_after=execute_after,
+                expires_at=expires_at,
+                max_retries=max_retries,
+                timeout=timeout,
+            )
+        )
+        return TaskHandle(self, receipt.task, created=receipt.created)
+
+    def push_batch(self, tasks: Iterable[Task[R]], *, user_id: str | None = None) -> list[TaskHandle[R]]:
+        """Push many tasks, 200 in a round trip; on asyncio several round trips are under way at once.
+
+        Args:
+            tasks: They may belong to different users.
+            user_id: The user of those that name none, and of all others as well.
+
+        Returns:
+            A handle for each task, in order.
+
+        Raises:
+            BatchError: One task is bad (`index` says which); nothing was written.
+            ServerError: The server refused or could not be reached; the whole batch may be repeated.
+        """
+        prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
+        created = [flag for call in calls for flag in self.run(single(call))]
+        return [TaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)]
+
+    def handle(self, user_id: str, task_id: str) -> TaskHandle[Any]:
+        """A handle on a task that was pushed elsewhere. Asks the server nothing yet."""
+        return TaskHandle(self, Task(task_id=task_id, user_id=user_id), created=False)
+
+    # --- claiming ---
+
+    def pop(
+        self,
+        worker_id: str,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        block: Seconds | None = None,
+    ) -> Task[Any] | None:
+        """Claim the task that is next in fair order.
+
+        Args:
+            worker_id: Who claims it.
+            users: Pick among these users only; among all if None.
+            lease: Seconds until it must be finished or renewed; the queue's `lease_seconds` if None.
+            block: Seconds to wait for a task if none is ready; not at all if None.
+
+        Returns:
+            The task, or None. Every popped task must be finished, failed or released.
+
+        Raises:
+            TaskValidationError: A value is out of its range.
+            ServerError: The server refused or could not be reached.
+        """
+        return self.run(self.commands.pop(worker_id, users=users, lease=lease, block=block))
+
+    def pop_batch(
+        self,
+        worker_id: str,
+        limit: int,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        block: Seconds | None = None,
+    ) -> list[Task[Any]]:
+        """Claim up to `limit` tasks (1 to 1,000), in fair order; otherwise as `pop`."""
+        return self.run(self.commands.pop_batch(worker_id, limit, users=users, lease=lease, block=block))
+
+    def steal(
+        self,
+        worker_id: str,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        block: Seconds | None = None,
+    ) -> Task[Any] | None:
+        """Claim a task of others' users, counted as stolen; otherwise as `pop`."""
+        return self.run(self.commands.pop(worker_id, users=users, lease=lease, block=block, steal=True))
+
+    # --- ending an attempt ---
+
+    def finish(self, task: Task[Any], result: Any = None) -> None:
+        """Finish a popped task with its result. A repeat by the same attempt is harmless.
+
+        Raises:
+            LeaseLostError: This attempt no longer holds the lease; nothing was changed.
+            EncodeError: The codec cannot carry the result.
+            ServerError: The server refused or could not be reached.
+        """
+        self.run(self.commands.finish([(task, result)]))
+
+    def finish_batch(self, results: Iterable[tuple[Task[Any], Any]]) -> None:
+        """Finish popped tasks, each given with its result.
+
+        Raises:
+            LeaseLostError: Some attempts no longer hold their lease (`lost` names them); the others of
+                their chunk of 200 are finished.
+            EncodeError: The codec cannot carry a result; nothing was changed.
+            ServerError: The server refused or could not be reached.
+        """
+        self.run(self.commands.finish(results))
+
+    def fail(
+        self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
+    ) -> TaskState:
+        """Fail a popped task: it is retried later, or goes to the dead letter queue.
+
+        Args:
+            task: As popped.
+            error: What went wrong; kept in the history, and asked by the retry policy.
+            failure_type: `failed` and `timeout` may be retried, `invalid` is not.
+
+        Returns:
+            SCHEDULED if it will be retried, else FAILED.
+
+        Raises:
+            LeaseLostError: This attempt no longer holds the lease; nothing was changed.
+            ServerError: The server refused or could not be reached.
+        """
+        return self.run(self.commands.fail(task, error, failure_type=failure_type))
+
+    def heartbeat(self, tasks: Iterable[Task[Any]], *, lease: Seconds | None = None) -> None:
+        """Renew the leases of popped tasks from now on.
+
+        Args:
+            tasks: As popped.
+            lease: Seconds; the queue's `lease_seconds` if None.
+
+        Raises:
+            LeaseLostError: Some leases are lost (`lost` names them); the others were renewed.
+            ServerError: The server refused or could not be reached.
+        """
+        self.run(self.commands.heartbeat(tasks, lease=lease))
+
+    def release(self, tasks: Iterable[Task[Any]]) -> None:
+        """Hand popped tasks back, to the places they had in their lanes. Not counted as a crash.
+
+        Raises:
+            LeaseLostError: Some leases are lost (`lost` names them); the others were handed back.
+            ServerError: The server refused or could not be reached.
+        """
+        self.run(self.commands.release(tasks))
+
+    # --- the rest of a task's life ---
+
+    def reclaim(self, limit: int = 100) -> list[tuple[str, str]]:
+        """Take back up to `limit` tasks whose lease has expired. Workers do this by themselves.
+
+        Returns:
+            (user_id, task_id) of each; those over `max_crashes` went to the dead letter queue.
+        """
+        return self.run(single(self.commands.reclaim(limit)))
+
+    def cancel(self, user_id: str, task_id: str) -> bool:
+        """Cancel a task. A running one learns it at its next heartbeat.
+
+        Returns:
+            True if it is canceled now (or was before), False if it had ended otherwise.
+
+        Raises:
+            TaskNotFoundError: No such task is known.
+        """
+        return self.run(self.commands.cancel(user_id, task_id))
+
+    def requeue(self, user_id: str, task_id: str) -> TaskHandle[Any]:
+        """Take a task out of the dead letter queue and queue it again; its retries begin anew.
+
+        Raises:
+            TaskNotFoundError: No such task is known.
+            TaskStateError: It is not FAILED.
+        """
+        return TaskHandle(self, self.run(self.commands.requeue(user_id, task_id)), created=False)
+
+    def get(self, user_id: str, task_id: str) -> Task[Any] | None:
+        """Everything known of a task: state, times, attempts, errors. None if it is not known."""
+        return self.run(single(self.commands.get(user_id, task_id)))
+
+    def cleanup_expired_tasks(self, limit: int = 1000) -> int:
+        """Remove up to `limit` ended tasks past their retention. Workers do this by themselves.
+
+        Returns:
+            How many were removed.
+        """
+        return self.run(single(self.commands.cleanup(limit)))
+
+    # --- looking ---
+
+    def stats(self) -> QueueStats:
+        """How many tasks are where, and how many transitions there were."""
+        return self.run(single(self.commands.stats()))
+
+    def health(self) -> QueueHealth:
+        """Whether the server answers and is set up for a queue; `problems` say what to change."""
+        return self.run(single(self.commands.health()))
+
+    def users(self, limit: int = 100, offset: int = 0) -> list[UserStats]:
+        """A page of the users known, those with live tasks first."""
+        return self.run(single(self.commands.users(limit, offset)))
+
+    def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> list[Task[Any]]:
+        """A page of the dead letter queue, the latest first.
+
+        Args:
+            user_id: Only this user's; looks through the whole dead letter queue for them, in steps.
+            limit: 1 to 1,000.
+            offset: How many to skip.
+        """
+        return self.run(self.commands.failed_tasks(user_id, limit, offset))

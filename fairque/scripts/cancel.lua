@@ -1,0 +1,32 @@
+#!lua flags=allow-oom
+-- cancel: any live state → CANCELED. A running attempt learns it at its next heartbeat.
+--   options: retention
+--   arguments: member
+-- Returns the state the task has now.
+--- @include "includes/shard"
+--- @include "includes/users"
+--- @include "includes/lease"
+--- @include "includes/end_task"
+--- @include "includes/locate"
+
+local member = ARGV[2]
+local name, id = parts_of(member)
+local state = locate(member)
+if not state then
+  return unknown_task(member)
+end
+if state == 'FINISHED' or state == 'FAILED' or state == 'CANCELED' then
+  return state
+end
+local user = load_user(name)
+if state == 'QUEUED' then
+  redis.call('ZREM', root .. 'lane:' .. name, id)
+elseif state == 'SCHEDULED' then
+  redis.call('ZREM', root .. 'scheduled', member)
+else
+  end_lease(user, member)
+end
+end_task(user, member, 'canceled')
+settle_users()
+count('canceled', 1)
+return 'CANCELED'

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- cleanup: terminal → gone, for tasks past their retention; also workers that stopped telling of themselves,
+-- and the records of users that have had no task for a while.
+--   options: limit, idle_user_ms
+-- Returns how many tasks were removed.
+--- @include "includes/shard"
+
+local removed = 0
+for _, set in ipairs({ 'finished', 'failed', 'canceled' }) do
+  local ended = redis.call('ZRANGEBYSCORE', root .. set, '-inf', integer(now), 'LIMIT', 0, opts.limit - removed)
+  for _, member in ipairs(ended) do
+    redis.call('UNLINK', root .. 'task:' .. member, root .. 'run:' .. member, root .. 'result:' .. member)
+    redis.call('ZREM', root .. set, member)
+  end
+  removed = removed + #ended
+end
+
+redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', integer(now))
+
+-- A score of 0 marks a user with live tasks. An idle one enters at the floor again, with or without a record.
+local idle = redis.call(
+  'ZRANGEBYSCORE', root .. 'users', 1, integer(now - opts.idle_user_ms), 'LIMIT', 0, opts.limit
+)
+for _, name in ipairs(idle) do
+  redis.call('UNLINK', root .. 'user:' .. name)
+  redis.call('ZREM', root .. 'users', name)
+end
+return removed

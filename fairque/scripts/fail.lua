@@ -1,0 +1,38 @@
+#!lua flags=allow-oom
+-- fail: STARTED → SCHEDULED (retry) or FAILED, as the caller decided.
+--   options: retry_ms (delay of the retry; absent to give up), entry (type, error, traceback), retention
+--   arguments: member, attempt, place
+-- Returns 1, also when this attempt had failed before; 0 where the lease is lost.
+--- @include "includes/shard"
+--- @include "includes/tick"
+--- @include "includes/users"
+--- @include "includes/schedule"
+--- @include "includes/lease"
+--- @include "includes/end_task"
+
+local member, attempt, place = ARGV[2], ARGV[3], ARGV[4]
+if not is_attempt(member, attempt, place) then
+  return 0
+end
+if not is_leased(member) then
+  return redis.call('HGET', root .. 'run:' .. member, 'failed_attempt') == attempt and 1 or 0
+end
+
+local user = load_user((parts_of(member)))
+local entry = opts.entry
+entry.attempt = tonumber(attempt)
+end_lease(user, member)
+redis.call('HINCRBY', root .. 'run:' .. member, 'failures', 1)
+redis.call('HSET', root .. 'run:' .. member, 'failed_attempt', attempt)
+if opts.retry_ms then
+  remember(member, entry)
+  redis.call('HSET', root .. 'run:' .. member, 'error', entry.error)
+  schedule(member, next_tick() + opts.retry_ms * 1000)
+  save_tick()
+  count('retried', 1)
+else
+  fail_task(user, member, entry)
+  count('failed', 1)
+end
+settle_users()
+return 1

@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- heartbeat: renews leases, and tells the shard that the worker is alive.
+--   options: worker (absent for none), lease_ms
+--   arguments: member, attempt, place for each running task
+-- Returns 1 for each lease renewed, 0 for a lost one, 2 where the task was canceled.
+--- @include "includes/shard"
+--- @include "includes/lease"
+
+local expires = integer(now + opts.lease_ms)
+local renewed = {}
+for i = 2, #ARGV, 3 do
+  local member, attempt, place = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if not is_attempt(member, attempt, place) then
+    renewed[#renewed + 1] = 0
+  elseif is_leased(member) then
+    redis.call('ZADD', root .. 'leases', 'XX', expires, member)
+    renewed[#renewed + 1] = 1
+  else
+    renewed[#renewed + 1] = redis.call('ZSCORE', root .. 'canceled', member) and 2 or 0
+  end
+end
+if opts.worker then
+  redis.call('ZADD', root .. 'workers', expires, opts.worker)
+end
+return renewed

@@ -1,0 +1,52 @@
+--- @include "includes/users"
+-- Start-time fair queueing: the eligible user with the smallest virtual time is next. A batch of n picks reads
+-- the first n users once and goes on in memory: charges only grow, so none further back can come first.
+
+-- The order of the ring among equal virtual times: by bytes, as the server has it (`<` follows the locale).
+local function bytes_before(a, b)
+  for i = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, i), string.byte(b, i)
+    if x ~= y then
+      return x < y
+    end
+  end
+  return #a < #b
+end
+
+local function before(a, b)
+  if a.v ~= b.v then
+    return a.v < b.v
+  end
+  return a.name ~= b.name and bytes_before(a.name, b.name)
+end
+
+local function first_users(limit)
+  local found = redis.call('ZRANGE', root .. 'ring', 0, limit - 1, 'WITHSCORES')
+  local queue = {}
+  for i = 1, #found, 2 do
+    queue[#queue + 1] = load_user(found[i], tonumber(found[i + 1]))
+  end
+  return queue
+end
+
+local function first_users_among(names)
+  local queue = {}
+  for _, name in ipairs(names) do
+    local v = redis.call('ZSCORE', root .. 'ring', name)
+    if v then
+      queue[#queue + 1] = load_user(name, tonumber(v))
+    end
+  end
+  table.sort(queue, before)
+  return queue
+end
+
+-- Put a charged user back where its new virtual time belongs; `head` is the first of the queue in use.
+local function requeue_user(queue, head, user)
+  local i = #queue
+  while i >= head and before(user, queue[i]) do
+    queue[i + 1] = queue[i]
+    i = i - 1
+  end
+  queue[i + 1] = user
+end

@@ -1,0 +1,9 @@
+--- @include "includes/wake"
+-- Put a task in `scheduled` until `due` (microseconds). An idle worker sleeps until the earliest due time it
+-- knows, so a new earliest one wakes it.
+local function schedule(member, due)
+  redis.call('ZADD', root .. 'scheduled', integer(due), member)
+  if redis.call('ZRANK', root .. 'scheduled', member) == 0 then
+    wake()
+  end
+end

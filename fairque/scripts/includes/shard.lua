@@ -1,0 +1,27 @@
+-- The shard this call is about: its root, the call's options by name, and the server's time.
+local root = KEYS[1] .. ':'
+local opts = cjson.decode(ARGV[1])
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now = math.floor(now_us / 1000)
+
+-- Numbers as text, without loss: Lua's own conversion keeps 14 digits.
+local function integer(number)
+  return string.format('%.0f', number)
+end
+
+local function exact(number)
+  return string.format('%.17g', number)
+end
+
+-- A member `<user>:<id>` names a task in sets and keys; both parts are escaped, so the colon is unique.
+local function parts_of(member)
+  local colon = string.find(member, ':', 1, true)
+  return string.sub(member, 1, colon - 1), string.sub(member, colon + 1)
+end
+
+local function count(name, by)
+  if by > 0 then
+    redis.call('HINCRBY', root .. 'stats', name, by)
+  end
+end

@@ -1,0 +1,12 @@
+-- Ticks: the time in microseconds, made strictly increasing, so that tasks pushed within one instant keep
+-- their order, and a clock that steps back after a failover does no harm.
+local last_tick = tonumber(redis.call('HGET', root .. 'clock', 'tick')) or 0
+
+local function next_tick()
+  last_tick = math.max(now_us, last_tick + 1)
+  return last_tick
+end
+
+local function save_tick()
+  redis.call('HSET', root .. 'clock', 'tick', integer(last_tick))
+end

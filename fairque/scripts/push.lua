@@ -1,0 +1,67 @@
+#!lua
+-- push: new → QUEUED or SCHEDULED, for a batch.
+--   options: ageing_us
+--   arguments: user, id, record for each task (ids escaped)
+-- Returns 1 for each task that was created, 0 for each that was known and stays as it is.
+--- @include "includes/shard"
+--- @include "includes/tick"
+--- @include "includes/record"
+--- @include "includes/lane"
+--- @include "includes/users"
+--- @include "includes/schedule"
+
+local size = (#ARGV - 1) / 3
+local headers = {}
+
+local function bad(index, reason)
+  return redis.error_reply('BADTASK ' .. (index - 1) .. ' ' .. reason)
+end
+
+local function is_time(value)
+  return value == nil or (type(value) == 'number' and value >= 0 and value < 9e12) -- exact in microseconds
+end
+
+for i = 1, size do
+  local readable, header = pcall(header_of, ARGV[3 * i + 1])
+  if not readable or type(header) ~= 'table' then
+    return bad(i, 'its header is not a JSON object')
+  end
+  local priority = priority_of(header)
+  if type(priority) ~= 'number' or priority < 1 or priority > CRITICAL or priority % 1 ~= 0 then
+    return bad(i, 'its priority is not a whole number from 1 to 6')
+  end
+  if not is_time(header.delay) or not is_time(header.execute_after) then
+    return bad(i, 'its delay or execute_after is not a number of milliseconds')
+  end
+  headers[i] = header
+end
+
+local created, pushed, ready = {}, 0, false
+for i = 1, size do
+  local name, id, record, header = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1], headers[i]
+  local member = name .. ':' .. id
+  created[i] = 0
+  if redis.call('SET', root .. 'task:' .. member, record, 'NX') then
+    created[i], pushed = 1, pushed + 1
+    local user = load_user(name)
+    user.live = user.live + 1
+    local tick = next_tick()
+    local due = header.execute_after and header.execute_after * 1000 or tick + (header.delay or 0) * 1000
+    if due > tick then
+      schedule(member, due)
+    else
+      redis.call('ZADD', root .. 'lane:' .. name, integer(place_of(tick, priority_of(header))), id)
+      ready = true
+    end
+  end
+end
+
+if pushed > 0 then
+  save_tick()
+  settle_users()
+  count('pushed', pushed)
+end
+if ready then
+  wake()
+end
+return created

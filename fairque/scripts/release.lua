@@ -1,0 +1,30 @@
+#!lua flags=allow-oom
+-- release: STARTED → QUEUED, for a batch: a worker hands back what it will not finish. Not a crash; each task
+-- takes its old place in the lane. With `leaving` the worker also takes its leave.
+--   options: leaving (a worker's id, or absent)
+--   arguments: member, attempt, place for each task
+-- Returns 1 for each task handed back, 0 where the lease is lost.
+--- @include "includes/shard"
+--- @include "includes/users"
+--- @include "includes/lease"
+
+local released, total = {}, 0
+for i = 2, #ARGV, 3 do
+  local member, attempt, place = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if is_attempt(member, attempt, place) and is_leased(member) then
+    end_lease(load_user((parts_of(member))), member)
+    return_to_lane(member, place)
+    released[#released + 1], total = 1, total + 1
+  else
+    released[#released + 1] = 0
+  end
+end
+settle_users()
+count('released', total)
+if opts.leaving then
+  redis.call('ZREM', root .. 'workers', opts.leaving)
+end
+if redis.call('EXISTS', root .. 'ring') == 1 then
+  wake() -- the leaver may have taken a wake-up with it
+end
+return released

@@ -1,0 +1,32 @@
+#!lua
+-- requeue: FAILED → QUEUED, out of the dead letter queue. Retries begin anew; the history stays.
+--   options: ageing_us
+--   arguments: member
+-- Returns the state the task had; only FAILED is moved.
+--- @include "includes/shard"
+--- @include "includes/tick"
+--- @include "includes/record"
+--- @include "includes/lane"
+--- @include "includes/users"
+--- @include "includes/locate"
+
+local member = ARGV[2]
+local name, id = parts_of(member)
+local state = locate(member)
+local record = redis.call('GET', root .. 'task:' .. member)
+if not state or not record then
+  return unknown_task(member)
+end
+if state ~= 'FAILED' then
+  return state
+end
+local user = load_user(name)
+redis.call('ZREM', root .. 'failed', member)
+redis.call('HDEL', root .. 'run:' .. member, 'failures', 'crashes', 'failure_type', 'error', 'finished_at')
+redis.call('ZADD', root .. 'lane:' .. name, integer(place_of(next_tick(), priority_of(header_of(record)))), id)
+save_tick()
+user.live = user.live + 1
+settle_users()
+wake()
+count('requeued', 1)
+return state

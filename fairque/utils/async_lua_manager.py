@@ -1,0 +1,139 @@
+"""The asyncio driver of calls and flows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis import exceptions as redis_errors
+
+from fairque.core.calls import Call, Flow, Listen, Step, Wait
+from fairque.core.exceptions import FairQueueError
+from fairque.utils.listener import AsyncListener, Ear
+from fairque.utils.lua_manager import _BaseLuaScriptManager
+
+if TYPE_CHECKING:
+    from fairque.core.config import RedisConfig
+    from fairque.utils.script_loader import ScriptLoader
+
+T = TypeVar("T")
+
+
+class AsyncLuaScriptManager(_BaseLuaScriptManager):
+    """The asyncio driver: `LuaScriptManager` with `await`. Belongs to one event loop."""
+
+    def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
+        super().__init__(config, loader)
+        self.client = config.create_async_redis_client()
+        self._blocking: Any = None
+        self._listener: AsyncListener | None = None
+
+    async def run(self, flow: Flow[T]) -> T:
+        """Drive a flow to its end and return its value."""
+        async with AsyncExitStack() as ears:
+            heard: dict[str, Ear] = {}
+            try:
+                step = next(flow)
+                while True:
+                    try:
+                        reply = await self._perform(step, heard, ears)
+                    except FairQueueError as error:
+                        step = flow.throw(error)
+                    else:
+                        step = flow.send(reply)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+
+    async def _perform(self, step: Step, heard: dict[str, Ear], ears: AsyncExitStack) -> Any:
+        match step:
+            case Call():
+                return await self.execute(step)
+            case Listen(topic):
+                heard[topic] = await ears.enter_async_context(self._listening().on(topic))
+            case Wait(seconds, key=str(key)):
+                return await self._await_key(key, seconds)
+            case Wait(seconds, topic=str(topic)):
+                await heard[topic].async_wait(seconds)
+            case Wait(seconds):
+                await asyncio.sleep(seconds)
+        return None
+
+    async def execute(self, call: Call[T]) -> T:
+        """Run one call; repeat it if its reply was lost and it is idempotent.
+
+        Raises:
+            ServerError: The server refused or could not be reached.
+            FairQueueError: What the script's error code means.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return call.read(await self._evaluate(call))
+            except (redis_errors.RedisError, OSError) as error:
+                meaning = self._translate(error, call.script)
+                pause = self._pause_before_retry(meaning, call, tries)
+                if pause is None:
+                    raise meaning from error
+            await asyncio.sleep(pause)
+
+    async def _evaluate(self, call: Call[Any]) -> Any:
+        try:
+            return await self.client.execute_command(*self._arguments(call))
+        except redis_errors.NoScriptError:
+            return await self.client.execute_command(*self._full_arguments(call))
+
+    async def execute_together(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """Run several calls in one round trip, in order; not one transaction, and not repeated.
+
+        Returns:
+            Each call's value, or in its place the error it raised.
+        """
+        if len(calls) == 1:
+            return [await self._outcome(calls[0])]
+        pipeline = self.client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command(*self._arguments(call))
+        try:
+            replies = await pipeline.execute(raise_on_error=False)
+        except (redis_errors.RedisError, OSError) as error:
+            return [self._translate(error, call.script) for call in calls]
+        values: list[Any] = []
+        for call, reply in zip(calls, replies, strict=True):
+            if isinstance(reply, redis_errors.NoScriptError):
+                values.append(await self._outcome(call))
+            elif isinstance(reply, Exception):
+                values.append(self._translate(reply, call.script))
+            else:
+                values.append(call.read(reply))
+        return values
+
+    async def _outcome(self, call: Call[Any]) -> Any:
+        try:
+            return call.read(await self._evaluate(call))
+        except (redis_errors.RedisError, OSError) as error:
+            return self._translate(error, call.script)
+
+    async def _await_key(self, key: str, seconds: float) -> bool:
+        """Whether a wake-up came within `seconds`."""
+        if self._blocking is None:
+            self._blocking = self._config.create_async_redis_client(blocking=True)
+        try:
+            return await self._blocking.blpop([key], timeout=max(seconds, 0.001)) is not None
+        except (redis_errors.RedisError, OSError) as error:
+            raise self._translate(error, "wake") from error
+
+    def _listening(self) -> AsyncListener:
+        if self._listener is None:
+            self._listener = AsyncListener(self._config)
+        return self._listener
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._listener is not None:
+            await self._listener.close()
+        if self._blocking is not None:
+            await self._blocking.aclose()
+        await self.client.aclose()

@@ -1,0 +1,167 @@
+"""Hears the announcements of ended tasks: any number of waiters in a process share one connection.
+
+There is one listener, an asyncio one. The blocking face runs it on an event loop in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any, Coroutine, TypeVar
+
+from redis.exceptions import RedisError
+
+if TYPE_CHECKING:
+    from fairque.core.config import RedisConfig
+
+T = TypeVar("T")
+
+CONFIRM_SECONDS = 2.0  # how long a waiter waits for its subscription before it goes on without
+RECONNECT_SECONDS = 0.2
+# A subscription that is always there, so that the connection stays in its listening state.
+_IDLE_CHANNEL = "fairque:listening"
+
+
+class Ear:
+    """One waiter's ear on a topic. Set while something was said that it has not noticed yet."""
+
+    def __init__(self, event: asyncio.Event | threading.Event, notify: Callable[[], None]) -> None:
+        self._event = event
+        self.notify = notify
+
+    def wait(self, seconds: float) -> None:
+        """Block until something is said or the time is up (threads)."""
+        assert isinstance(self._event, threading.Event)  # noqa: S101 - for the type checker
+        self._event.wait(seconds)
+        self._event.clear()
+
+    async def async_wait(self, seconds: float) -> None:
+        """Wait until something is said or the time is up (asyncio)."""
+        assert isinstance(self._event, asyncio.Event)  # noqa: S101 - for the type checker
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+        self._event.clear()
+
+
+class AsyncListener:
+    """Subscribes to topics while somebody has an ear on them. Belongs to one event loop."""
+
+    def __init__(self, config: RedisConfig) -> None:
+        self._config = config
+        self._ears: dict[str, set[Ear]] = {}
+        self._confirmed: dict[str, asyncio.Event] = {}
+        self._pubsub: Any = None
+        self._reader: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def on(self, topic: str) -> AsyncIterator[Ear]:
+        """An ear on the topic; what is said once this is entered is not missed."""
+        event = asyncio.Event()
+        ear = Ear(event, event.set)
+        await self.add(topic, ear)
+        try:
+            yield ear
+        finally:
+            await self.remove(topic, ear)
+
+    async def add(self, topic: str, ear: Ear) -> None:
+        """Let an ear hear a topic. Returns once the server has confirmed, or cannot in due time."""
+        self._ears.setdefault(topic, set()).add(ear)
+        if topic not in self._confirmed:
+            self._confirmed[topic] = asyncio.Event()
+            if self._pubsub is not None:
+                with contextlib.suppress(RedisError, OSError):  # the reader sees it too, and starts anew
+                    await self._pubsub.subscribe(topic)
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._confirmed[topic].wait(), CONFIRM_SECONDS)
+
+    async def remove(self, topic: str, ear: Ear) -> None:
+        """Take an ear away; the last one ends the subscription."""
+        ears = self._ears[topic]
+        ears.discard(ear)
+        if not ears:
+            del self._ears[topic], self._confirmed[topic]
+            if self._pubsub is not None:
+                with contextlib.suppress(RedisError, OSError):
+                    await self._pubsub.unsubscribe(topic)
+
+    async def _read(self) -> None:
+        """Listen for as long as the listener lives, through lost connections."""
+        client = self._config.create_async_redis_client(blocking=True)
+        try:
+            while True:
+                with contextlib.suppress(RedisError, OSError):
+                    await self._read_connection(client)
+                await asyncio.sleep(RECONNECT_SECONDS)
+        finally:
+            await client.aclose()
+
+    async def _read_connection(self, client: Any) -> None:
+        async with client.pubsub() as pubsub:
+            try:
+                await pubsub.subscribe(_IDLE_CHANNEL, *self._ears)
+                self._pubsub = pubsub
+                # What was said while there was no connection is lost: let everyone look again.
+                self._notify(*self._ears)
+                while True:
+                    message = await pubsub.get_message(timeout=None)
+                    if message is not None:
+                        self._dispatch(message["type"], message["channel"].decode())
+            finally:
+                self._pubsub = None
+
+    def _dispatch(self, kind: str, topic: str) -> None:
+        if kind == "message":
+            self._notify(topic)
+        elif kind == "subscribe" and topic in self._confirmed:
+            self._confirmed[topic].set()
+
+    def _notify(self, *topics: str) -> None:
+        for topic in topics:
+            for ear in self._ears.get(topic, ()):
+                ear.notify()
+
+    async def close(self) -> None:
+        """End the connection."""
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+            self._reader = None
+
+
+class ThreadListener:
+    """The blocking face of `AsyncListener`, which it runs in a thread that starts at the first use."""
+
+    def __init__(self, config: RedisConfig) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._listener = AsyncListener(config)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fairque-listener", daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def on(self, topic: str) -> Iterator[Ear]:
+        """An ear on the topic; what is said once this is entered is not missed."""
+        event = threading.Event()
+        ear = Ear(event, event.set)
+        self._submit(self._listener.add(topic, ear)).result()
+        try:
+            yield ear
+        finally:
+            self._submit(self._listener.remove(topic, ear)).result()
+
+    def close(self) -> None:
+        """End the connection and the thread."""
+        self._submit(self._listener.close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -1,0 +1,220 @@
+"""Runs calls and flows: the shared decisions, and the blocking driver."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis import exceptions as redis_errors
+
+from fairque.core.calls import Call, Flow, Listen, Step, Wait
+from fairque.core.exceptions import (
+    FairQueueError,
+    ScriptError,
+    ServerError,
+    ServerLoadingError,
+    ServerOutOfMemoryError,
+    ServerReadOnlyError,
+    ServerUnavailableError,
+    SlotMovedError,
+    TaskNotFoundError,
+    TaskValidationError,
+)
+from fairque.core.keys import split_member
+from fairque.utils.listener import Ear, ThreadListener
+from fairque.utils.script_loader import ScriptLoader
+
+if TYPE_CHECKING:
+    from fairque.core.config import RedisConfig
+
+T = TypeVar("T")
+
+# What a script answers with `redis.error_reply("CODE detail")`, and the exception that it means.
+_CODES: dict[str, Callable[[str], FairQueueError]] = {
+    "UNKNOWNTASK": lambda detail: TaskNotFoundError(*split_member(detail.encode())),
+    "BADTASK": lambda detail: TaskValidationError("task {} of the batch: {}".format(*detail.split(" ", 1))),
+}
+
+# The server's own words, by the first word of its reply.
+_SERVER_CODES: dict[str, type[ServerError]] = {
+    "OOM": ServerOutOfMemoryError,
+    "READONLY": ServerReadOnlyError,
+    "LOADING": ServerLoadingError,
+    "MASTERDOWN": ServerLoadingError,
+    "MOVED": SlotMovedError,
+    "ASK": SlotMovedError,
+    "CLUSTERDOWN": ServerUnavailableError,
+    "TRYAGAIN": ServerUnavailableError,
+    "BUSY": ServerUnavailableError,
+}
+
+_SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
+    (redis_errors.OutOfMemoryError, ServerOutOfMemoryError),
+    (redis_errors.ReadOnlyError, ServerReadOnlyError),
+    (redis_errors.BusyLoadingError, ServerLoadingError),
+    (redis_errors.MasterDownError, ServerLoadingError),
+    (redis_errors.MovedError, SlotMovedError),
+    (redis_errors.AskError, SlotMovedError),
+    (redis_errors.ConnectionError, ServerUnavailableError),
+    (redis_errors.TimeoutError, ServerUnavailableError),
+    (OSError, ServerUnavailableError),
+)
+
+
+# Scripts are the same in every manager of a process: read and hashed once.
+_shared_loader = ScriptLoader()
+
+
+class _BaseLuaScriptManager:
+    """What both drivers share: which script a call means, what an error means, what is worth a repeat."""
+
+    # Repeats of an idempotent call whose reply was lost, and the longest pause before one.
+    RETRIES = 4
+    LONGEST_PAUSE = 0.5
+
+    def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
+        self._config = config
+        self._loader = loader or _shared_loader
+
+    def _arguments(self, call: Call[Any]) -> tuple[Any, ...]:
+        """The EVALSHA command of a call."""
+        return ("EVALSHA", self._loader.load(call.script).sha, 1, call.root, *call.args)
+
+    def _full_arguments(self, call: Call[Any]) -> tuple[Any, ...]:
+        """The EVAL command that recovers from NOSCRIPT. It loads and runs in one step, so that a server
+        whose scripts are flushed again and again cannot come in between.
+        """
+        return ("EVAL", self._loader.load(call.script).source, 1, call.root, *call.args)
+
+    @staticmethod
+    def _translate(error: Exception, script: str) -> Exception:
+        """The FairQueue error that a client or server error means."""
+        for kind, meaning in _SERVER_ERRORS:
+            if isinstance(error, kind):
+                return meaning(_advice(meaning, error))
+        if not isinstance(error, redis_errors.RedisError):
+            return error
+        code, _, detail = str(error).partition(" ")
+        if code in _CODES:
+            return _CODES[code](detail)
+        if code in _SERVER_CODES:
+            return _SERVER_CODES[code](_advice(_SERVER_CODES[code], error))
+        return ScriptError(script, str(error))
+
+    def _pause_before_retry(self, error: Exception, call: Call[Any], tries: int) -> float | None:
+        """Seconds until a call is tried again, or None to give up. `tries` counts those made."""
+        lost = isinstance(error, (ServerUnavailableError, ServerLoadingError))
+        if not lost or not call.idempotent or tries > self.RETRIES:
+            return None
+        return random.uniform(0.2, 1) * min(self.LONGEST_PAUSE, 0.05 * 2**tries)  # noqa: S311 - jitter
+
+
+def _advice(kind: type[ServerError], error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    if kind is ServerOutOfMemoryError:
+        return f"the server is out of memory (maxmemory): {text} — let workers drain the queue, or give it more"
+    if kind is ServerUnavailableError:
+        return f"the server cannot be reached: {text} — check the URL and that the server is running"
+    return text
+
+
+class LuaScriptManager(_BaseLuaScriptManager):
+    """The blocking driver. Safe to use from several threads.
+
+    Scripts run on `client`; waits that block have connections of their own, so that an idle wait can
+    never keep an acknowledgement from being sent.
+
+    Args:
+        config: Where the server is.
+        loader: Where the scripts come from; the package's own by default.
+    """
+
+    def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
+        super().__init__(config, loader)
+        self.client = config.create_redis_client()
+        self._lock = threading.Lock()
+        self._blocking: Any = None
+        self._listener: ThreadListener | None = None
+
+    def run(self, flow: Flow[T]) -> T:
+        """Drive a flow to its end and return its value."""
+        with ExitStack() as ears:
+            heard: dict[str, Ear] = {}
+            try:
+                step = next(flow)
+                while True:
+                    try:
+                        reply = self._perform(step, heard, ears)
+                    except FairQueueError as error:
+                        step = flow.throw(error)
+                    else:
+                        step = flow.send(reply)
+            except StopIteration as stop:
+                return stop.value  # type: ignore[no-any-return]
+
+    def _perform(self, step: Step, heard: dict[str, Ear], ears: ExitStack) -> Any:
+        match step:
+            case Call():
+                return self.execute(step)
+            case Listen(topic):
+                heard[topic] = ears.enter_context(self._listening().on(topic))
+            case Wait(seconds, key=str(key)):
+                return self._await_key(key, seconds)
+            case Wait(seconds, topic=str(topic)):
+                heard[topic].wait(seconds)
+            case Wait(seconds):
+                time.sleep(seconds)
+        return None
+
+    def execute(self, call: Call[T]) -> T:
+        """Run one call; repeat it if its reply was lost and it is idempotent.
+
+        Raises:
+            ServerError: The server refused or could not be reached.
+            FairQueueError: What the script's error code means.
+        """
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return call.read(self._evaluate(call))
+            except (redis_errors.RedisError, OSError) as error:
+                meaning = self._translate(error, call.script)
+                pause = self._pause_before_retry(meaning, call, tries)
+                if pause is None:
+                    raise meaning from error
+            time.sleep(pause)
+
+    def _evaluate(self, call: Call[Any]) -> Any:
+        try:
+            return self.client.execute_command(*self._arguments(call))
+        except redis_errors.NoScriptError:
+            return self.client.execute_command(*self._full_arguments(call))
+
+    def _await_key(self, key: str, seconds: float) -> bool:
+        """Whether a wake-up came within `seconds`."""
+        with self._lock:
+            if self._blocking is None:
+                self._blocking = self._config.create_redis_client(blocking=True)
+        try:
+            return self._blocking.blpop([key], timeout=max(seconds, 0.001)) is not None
+        except (redis_errors.RedisError, OSError) as error:
+            raise self._translate(error, "wake") from error
+
+    def _listening(self) -> ThreadListener:
+        with self._lock:
+            if self._listener is None:
+                self._listener = ThreadListener(self._config)
+            return self._listener
+
+    def close(self) -> None:
+        """Close every connection."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._blocking is not None:
+            self._blocking.close()
+        self.client.close()
