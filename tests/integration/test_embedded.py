@@ -20,6 +20,7 @@ import redis
 
 from fairque.core.exceptions import EmbeddedServerError
 from fairque.utils.embedded import EmbeddedServer
+from fairque.utils.embedded_binary import find_server_binary
 from fairque.utils.embedded_supervisor import read_running
 
 if TYPE_CHECKING:
@@ -400,13 +401,21 @@ def test_without_a_binary_the_message_says_what_to_install(
 def test_a_server_on_the_path_serves_where_there_is_no_wheel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
 ) -> None:
-    with EmbeddedServer.open(url) as server:
-        binary = call(server.socket_path, "INFO", "server")["executable"]
-    (tmp_path / "redis-server").symlink_to(binary)
+    (tmp_path / "redis-server").symlink_to(find_server_binary())
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with EmbeddedServer.open(url) as server:
         assert call(server.socket_path, "INFO", "server")["executable"] == str(tmp_path / "redis-server")
+
+
+def test_a_binary_named_by_the_environment_comes_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
+) -> None:
+    (tmp_path / "mine").symlink_to(find_server_binary())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FAIRQUE_SERVER_BINARY", "./mine")
+    with EmbeddedServer.open(url) as server:
+        assert call(server.socket_path, "INFO", "server")["executable"] == str(tmp_path / "mine")
 
 
 def test_a_binary_named_by_the_environment_must_exist(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
