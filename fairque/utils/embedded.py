@@ -214,17 +214,9 @@ def _start(folder: Path, runtime: Path | None, address: _Address) -> Running:
     server += ["--daemonize", "no", "--save", "", "--appendonly", appendonly, "--appendfsync", appendfsync]
     server += ["--maxmemory-policy", "noeviction"]
     # -I and -S: neither the user's environment nor site-packages have a say in the supervisor.
-    supervisor = [
-        sys.executable,
-        "-I",
-        "-S",
-        embedded_supervisor.__file__,
-        str(folder),
-        socket_path,
-        appendfsync,
-    ]
+    python = [sys.executable, "-I", "-S", embedded_supervisor.__file__]
     done = subprocess.run(  # noqa: S603 — our own file and the server's binary
-        [*supervisor, *server],
+        [*python, str(folder), socket_path, appendfsync, *server],
         cwd="/",
         stdin=subprocess.DEVNULL,
         capture_output=True,

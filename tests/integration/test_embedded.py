@@ -210,6 +210,12 @@ def test_a_temporary_folder_with_a_long_path_is_passed_over(
         assert call(server.socket_path, "PING") is True
 
 
+def test_a_locale_that_the_machine_lacks_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    with EmbeddedServer.open("embedded://") as server:
+        assert call(server.socket_path, "PING") is True
+
+
 def test_a_forked_child_that_closes_leaves_the_server_to_its_parent(url: str) -> None:
     code = (
         "import os, sys; from fairque.utils.embedded import EmbeddedServer\n"
