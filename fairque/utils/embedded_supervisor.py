@@ -147,7 +147,7 @@ def _start(folder: Path, command: list[str]) -> subprocess.Popen[bytes]:
         server = subprocess.Popen(  # noqa: S603 — the command comes from embedded.py
             command,
             cwd=folder,
-            # With a locale that this machine lacks, the server would refuse to start.
+            # Redis refuses to start with a locale that the machine lacks.
             env={**os.environ, "LC_ALL": "C"},
             stdin=subprocess.DEVNULL,
             stdout=log,

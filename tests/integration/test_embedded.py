@@ -330,7 +330,7 @@ def test_a_killed_server_is_started_anew_by_the_next_open(url: str, no_leftovers
             assert call(server.socket_path, "PING") is True
 
 
-def test_a_killed_supervisor_takes_the_server_with_it_and_the_next_open_works(
+def test_after_a_killed_supervisor_the_next_open_starts_a_server_with_the_same_data(
     url: str, tmp_path: Path, no_leftovers: None
 ) -> None:
     with EmbeddedServer.open(url) as orphan:
@@ -342,6 +342,13 @@ def test_a_killed_supervisor_takes_the_server_with_it_and_the_next_open_works(
             eventually(lambda: not is_running(orphan.pid))
             assert server.pid != orphan.pid
             assert call(server.socket_path, "GET", "key") == "value"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server ends with the next close or open")
+def test_a_killed_supervisor_takes_the_server_with_it_at_once(url: str, tmp_path: Path) -> None:
+    with EmbeddedServer.open(url) as server:
+        os.kill(supervisor_of(tmp_path / "data"), signal.SIGKILL)
+        eventually(lambda: not is_running(server.pid), seconds=2)
 
 
 def test_closing_removes_a_throwaway_server_whose_supervisor_was_killed() -> None:
