@@ -54,16 +54,14 @@ class _Address(NamedTuple):
 class EmbeddedServer:
     """One hold on an embedded server, which runs at least until this is closed.
 
-    A hold that is never closed is closed when the process exits. Over a fork it is shared: the server runs
-    until parent and child have both let go, and `close()` in the child lets go without waiting. A child that
-    shall not depend on its parent opens the URL for itself.
+    A hold that is never closed is closed when the process exits. A forked child shares its parent's hold: the
+    server runs until both have closed it or exited.
     """
 
     def __init__(self, folder: Path, running: Running, hold: int) -> None:
         self._folder = folder
         self._running = running
         self._hold: int | None = hold
-        self._opened_by = os.getpid()
         atexit.register(self.close)
 
     @classmethod
@@ -110,8 +108,6 @@ class EmbeddedServer:
             return
         atexit.unregister(self.close)
         os.close(hold)
-        if os.getpid() != self._opened_by:
-            return
         control = control_folder(self._folder)
         try:
             with locked(control / "start"):

@@ -216,14 +216,17 @@ def test_a_locale_that_the_machine_lacks_does_no_harm(monkeypatch: pytest.Monkey
         assert call(server.socket_path, "PING") is True
 
 
-def test_a_forked_child_that_closes_leaves_the_server_to_its_parent(url: str) -> None:
+@pytest.mark.parametrize("first", ["child", "parent"])
+def test_after_a_fork_the_server_runs_until_parent_and_child_have_closed_it(url: str, first: str) -> None:
     code = (
-        "import os, sys; from fairque.utils.embedded import EmbeddedServer\n"
-        "server = EmbeddedServer.open(sys.argv[1]); child = os.fork()\n"
-        "server.close() if not child else os.waitpid(child, 0)\n"
-        "os.kill(server.pid, 0)\n"
+        "import os, sys, redis; from fairque.utils.embedded import EmbeddedServer\n"
+        "server = EmbeddedServer.open(sys.argv[1]); closed, tell = os.pipe()\n"
+        "child = os.fork()\n"
+        "if bool(child) == (sys.argv[2] == 'parent'): server.close(); os.write(tell, b'.')\n"
+        "else: os.read(closed, 1); redis.Redis(unix_socket_path=server.socket_path).ping(); server.close()\n"
+        "if child: sys.exit(os.waitpid(child, 0)[1])\n"
     )
-    subprocess.run([sys.executable, "-c", code, url], check=True)
+    subprocess.run([sys.executable, "-c", code, url, first], check=True)
 
 
 def test_an_unclosed_server_is_closed_at_exit_without_a_warning(url: str, no_leftovers: None) -> None:
