@@ -24,6 +24,8 @@ T = TypeVar("T")
 class AsyncLuaScriptManager(_BaseLuaScriptManager):
     """The asyncio driver: `LuaScriptManager` with `await`. Belongs to one event loop."""
 
+    IN_FLIGHT = 8  # calls sent before the first reply is awaited; bounds the memory of a large batch
+
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         super().__init__(config, loader)
         self.client = config.create_async_redis_client()
@@ -108,6 +110,20 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 values.append(self._translate(reply, call.script))
             else:
                 values.append(call.read(reply))
+        return values
+
+    async def execute_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Run idempotent calls in order, several under way at once on one connection.
+
+        Raises:
+            FairQueueError: As `execute`, for the first that fails; earlier and later ones may have run.
+        """
+        values: list[T] = []
+        for start in range(0, len(calls), self.IN_FLIGHT):
+            window = calls[start : start + self.IN_FLIGHT]
+            outcomes = await self.execute_together(window)
+            for call, outcome in zip(window, outcomes, strict=True):
+                values.append(await self.execute(call) if isinstance(outcome, Exception) else outcome)
         return values
 
     async def _outcome(self, call: Call[Any]) -> Any:

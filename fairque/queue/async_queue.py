@@ -1,0 +1,190 @@
+"""The asyncio face of the queue. What each method does is said once, in `TaskQueue`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fairque.core.calls import single
+from fairque.core.models import Priority, QueueHealth, QueueStats, Task, TaskState, UserStats
+from fairque.core.units import Moment, Seconds
+from fairque.queue.commands import QueueCommands
+from fairque.queue.connect import Connection
+from fairque.queue.handle import AsyncTaskHandle, TaskHandle
+from fairque.queue.queue import TaskQueue
+from fairque.utils.async_lua_manager import AsyncLuaScriptManager
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from fairque.core.calls import Flow
+    from fairque.core.config import FairQueueConfig
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class AsyncTaskQueue:
+    """`TaskQueue` for asyncio: the same operations with `await`. Belongs to one event loop.
+
+    Args:
+        source: A URL (`redis://`, `rediss://`, `unix://`, `embedded://`), a `FairQueueConfig`, or nothing:
+            then the environment (`FAIRQUE_…`), `fairque.yaml` and localhost decide, in this order.
+
+    Raises:
+        ConfigurationError: The source cannot be used; the message says why.
+    """
+
+
+    def __init__(self, source: str | FairQueueConfig | None = None) -> None:
+        self._connection = Connection(source)
+        self.config = self._connection.config
+        self.commands = QueueCommands(self.config.queue)
+        self._manager = AsyncLuaScriptManager(self.config.redis)
+
+    async def __aenter__(self) -> AsyncTaskQueue:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._manager.close()
+        self._connection.close()
+
+    async def run(self, flow: Flow[T]) -> T:
+        return await self._manager.run(flow)
+
+    # --- pushing ---
+
+    async def push(
+        self,
+        task: Task[R],
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        priority: Priority | int | None = None,
+        delay: Seconds | None = None,
+        execute_after: Moment | None = None,
+        expires_at: Moment | None = None,
+        max_retries: int | None = None,
+        timeout: Seconds | None = None,
+    ) -> AsyncTaskHandle[R]:
+        receipt = await self.run(
+            self.commands.push(
+                task,
+                user_id=user_id,
+                task_id=task_id,
+                priority=priority,
+                delay=delay,
+                execute_after=execute_after,
+                expires_at=expires_at,
+                max_retries=max_retries,
+                timeout=timeout,
+            )
+        )
+        return AsyncTaskHandle(self, receipt.task, created=receipt.created)
+
+    async def push_batch(self, tasks: Iterable[Task[R]], *, user_id: str | None = None) -> list[AsyncTaskHandle[R]]:
+        prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
+        created = [flag for flags in await self._manager.execute_all(calls) for flag in flags]
+        return [AsyncTaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)]
+
+    def handle(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:
+        return AsyncTaskHandle(self, Task(task_id=task_id, user_id=user_id), created=False)
+
+    # --- claiming ---
+
+    async def pop(
+        self,
+        worker_id: str,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        block: Seconds | None = None,
+    ) -> Task[Any] | None:
+        return await self.run(self.commands.pop(worker_id, users=users, lease=lease, block=block))
+
+    async def pop_batch(
+        self,
+        worker_id: str,
+        limit: int,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        block: Seconds | None = None,
+    ) -> list[Task[Any]]:
+        return await self.run(self.commands.pop_batch(worker_id, limit, users=users, lease=lease, block=block))
+
+    async def steal(
+        self,
+        worker_id: str,
+        *,
+        users: Sequence[str] | None = None,
+        lease: Seconds | None = None,
+        block: Seconds | None = None,
+    ) -> Task[Any] | None:
+        return await self.run(self.commands.pop(worker_id, users=users, lease=lease, block=block, steal=True))
+
+    # --- ending an attempt ---
+
+    async def finish(self, task: Task[Any], result: Any = None) -> None:
+        await self.run(self.commands.finish([(task, result)]))
+
+    async def finish_batch(self, results: Iterable[tuple[Task[Any], Any]]) -> None:
+        await self.run(self.commands.finish(results))
+
+    async def fail(
+        self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
+    ) -> TaskState:
+        return await self.run(self.commands.fail(task, error, failure_type=failure_type))
+
+    async def heartbeat(self, tasks: Iterable[Task[Any]], *, lease: Seconds | None = None) -> None:
+        await self.run(self.commands.heartbeat(tasks, lease=lease))
+
+    async def release(self, tasks: Iterable[Task[Any]]) -> None:
+        await self.run(self.commands.release(tasks))
+
+    # --- the rest of a task's life ---
+
+    async def reclaim(self, limit: int = 100) -> list[tuple[str, str]]:
+        return await self.run(single(self.commands.reclaim(limit)))
+
+    async def cancel(self, user_id: str, task_id: str) -> bool:
+        return await self.run(self.commands.cancel(user_id, task_id))
+
+    async def requeue(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:
+        return AsyncTaskHandle(self, await self.run(self.commands.requeue(user_id, task_id)), created=False)
+
+    async def get(self, user_id: str, task_id: str) -> Task[Any] | None:
+        return await self.run(single(self.commands.get(user_id, task_id)))
+
+    async def cleanup_expired_tasks(self, limit: int = 1000) -> int:
+        return await self.run(single(self.commands.cleanup(limit)))
+
+    # --- looking ---
+
+    async def stats(self) -> QueueStats:
+        return await self.run(single(self.commands.stats()))
+
+    async def health(self) -> QueueHealth:
+        return await self.run(single(self.commands.health()))
+
+    async def users(self, limit: int = 100, offset: int = 0) -> list[UserStats]:
+        return await self.run(single(self.commands.users(limit, offset)))
+
+    async def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> list[Task[Any]]:
+        return await self.run(self.commands.failed_tasks(user_id, limit, offset))
+
+
+def _take_docstrings() -> None:
+    """Each method's docstring is its blocking twin's: one text, so that they cannot drift apart."""
+    for own, twin in ((AsyncTaskQueue, TaskQueue), (AsyncTaskHandle, TaskHandle)):
+        for name, method in vars(own).items():
+            if not name.startswith("_") and callable(method) and hasattr(twin, name):
+                method.__doc__ = getattr(twin, name).__doc__
+
+
+_take_docstrings()
