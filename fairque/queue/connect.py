@@ -22,7 +22,10 @@ class Connection:
             from fairque.utils.embedded import EmbeddedServer  # noqa: PLC0415 - only where it is used
 
             self._server = EmbeddedServer.open(url)
-            self.config = self.config.with_unix_socket(str(self._server.socket_path))
+            redis = self.config.redis.model_copy(
+                update={"url": None, "unix_socket_path": self._server.socket_path}
+            )
+            self.config = self.config.model_copy(update={"redis": redis})
 
     def close(self) -> None:
         """Leave the embedded server; it stops when its last owner has left."""
