@@ -114,6 +114,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
     header: Header = Header()
     arguments: Any = None  # as given: (args, kwargs) for a function, else the payload; None once decoded
     body: bytes | None = None  # as it came from the server
+    unpickle: bool = False  # whether a pickled body may be read: the queue's configuration opted in
     returns: Any = None  # the function's annotation for its result
     state: TaskState | None = None
     run: Run = Run()
@@ -217,19 +218,25 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             DecodeError: The body that came from the server cannot be decoded.
         """
         if self.function is None:
-            return self.arguments if self.body is None else codec.decode(self.body)
+            return self._value()
         args, kwargs = self.call_arguments()
         return {"args": list(args), "kwargs": dict(kwargs)}
 
-    def call_arguments(self, *, allow_pickle: bool = False) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments of a function's task, not yet converted to its annotations."""
-        value = self.arguments if self.body is None else codec.decode(self.body, allow_pickle=allow_pickle)
-        match value:
+    def call_arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of a function's task, not yet converted to its annotations.
+
+        Raises:
+            DecodeError: The body that came from the server cannot be decoded.
+        """
+        match self._value():
             case [[*args]] | ([*args],):
                 return args, {}
             case [[*args], {**kwargs}] | ([*args], {**kwargs}):
                 return args, kwargs
         raise DecodeError(f"the body of task {self.task_id!r} holds no arguments: expected [args, kwargs]")
+
+    def _value(self) -> Any:
+        return self.arguments if self.body is None else codec.decode(self.body, allow_pickle=self.unpickle)
 
     @property
     def max_retries(self) -> int | None:
@@ -339,7 +346,7 @@ def encode_task(task: Task[Any], *, created_at: int, max_bytes: int, codec_name:
 
 
 def decode_task(
-    record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, returns: Any = None
+    record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, unpickle: bool = False
 ) -> Task[Any]:
     """The task of a wire form. The body stays encoded until it is asked for."""
     header, _, body = record.partition(b"\n")
@@ -348,7 +355,7 @@ def decode_task(
         user_id=user_id,
         header=_decode_header(header),
         body=body,
-        returns=returns,
+        unpickle=unpickle,
         state=state,
         run=run,
     )

@@ -40,6 +40,9 @@ class Registry:
             raise UnknownFunctionError(name)
         return function
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._functions
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
         return sorted(self._functions)

@@ -40,7 +40,7 @@ class AsyncTaskQueue:
         self._connection = Connection(source)
         self.config = self._connection.config
         self.commands = QueueCommands(self.config.queue)
-        self._manager = AsyncLuaScriptManager(self.config.redis)
+        self.manager = AsyncLuaScriptManager(self.config.redis)
 
     async def __aenter__(self) -> AsyncTaskQueue:
         return self
@@ -51,11 +51,11 @@ class AsyncTaskQueue:
         await self.close()
 
     async def close(self) -> None:
-        await self._manager.close()
+        await self.manager.close()
         self._connection.close()
 
     async def run(self, flow: Flow[T]) -> T:
-        return await self._manager.run(flow)
+        return await self.manager.run(flow)
 
     # --- pushing ---
 
@@ -89,7 +89,7 @@ class AsyncTaskQueue:
 
     async def push_batch(self, tasks: Iterable[Task[R]], *, user_id: str | None = None) -> list[AsyncTaskHandle[R]]:
         prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
-        created = [flag for flags in await self._manager.execute_all(calls) for flag in flags]
+        created = [flag for flags in await self.manager.execute_all(calls) for flag in flags]
         return [AsyncTaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)]
 
     def handle(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:

@@ -23,12 +23,12 @@ from fairque.core.exceptions import (
     UnknownFunctionError,
 )
 from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import Priority, QueueStats, Task, TaskState, UserStats, encode_task
+from fairque.core.models import QueueStats, Task, TaskState, UserStats, encode_task
 from fairque.core.registry import registry
 from fairque.core.retry import RetryPolicy
 from fairque.core.units import Seconds, to_ms, to_seconds
 from fairque.queue import replies
-from fairque.queue.replies import Claim, Fate
+from fairque.queue.replies import Claim, Fate, TaskReader
 
 if TYPE_CHECKING:
     from fairque.core.config import QueueConfig
@@ -68,7 +68,7 @@ class QueueCommands:
         self.keys = Keys(config.prefix, config.name)
         self._root = self.keys.root
         self._ageing_us = round(config.ageing_seconds * 1_000_000)
-        self._allow_pickle = config.codec == "pickle"
+        self._reader = TaskReader(self._ageing_us, unpickle=config.codec == "pickle")
         kept = {state: to_ms(getattr(config.retention, state), state) for state in ("finished", "failed", "canceled")}
         window = to_ms(config.push_retry_window, "push_retry_window")
         # A task stays known for the retry window even where its result is not kept, so that a push repeated
@@ -153,12 +153,11 @@ class QueueCommands:
     ) -> Call[Claim]:
         """Claim up to `limit` tasks in fair order."""
         check_id(worker_id, "worker_id")
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_BATCH:
-            raise TaskValidationError(f"limit must be a whole number from 1 to {LONGEST_BATCH:,}, not {limit!r}")
+        lease_ms = self._lease_ms(lease)
         options = self._options(
             worker=worker_id,
-            limit=limit,
-            lease_ms=self._lease_ms(lease),
+            limit=_batch_limit(limit),
+            lease_ms=lease_ms,
             users=_names(users),
             steal=steal or None,
             ageing_us=self._ageing_us,
@@ -166,7 +165,7 @@ class QueueCommands:
         )
 
         def read(reply: Any) -> Claim:
-            return replies.read_claim(reply, worker_id, self._lease_ms(lease), self._queued_at)
+            return self._reader.claim(reply, worker_id, lease_ms)
 
         return self._call("claim", (options,), read, idempotent=False)
 
@@ -209,12 +208,6 @@ class QueueCommands:
         if milliseconds == 0:
             raise TaskValidationError("lease must be longer than 0 s")
         return milliseconds
-
-    def _queued_at(self, place: int, priority: int) -> int:
-        """The time (ms) at which a task took its place; the inverse of `place_of` in includes/lane.lua."""
-        if priority == Priority.CRITICAL:
-            return (place + 4_000_000_000_000_000) // 1000
-        return (place + (priority - 1) * self._ageing_us) // 1000
 
     # --- ending an attempt ---
 
@@ -328,7 +321,7 @@ class QueueCommands:
         """All that is known of a task."""
 
         def read(reply: Any) -> Task[Any] | None:
-            return replies.read_task(reply, user_id, task_id, self._queued_at) if reply else None
+            return self._reader.one(reply, user_id, task_id) if reply else None
 
         return self._call("get", (b"{}", _member(user_id, task_id)), read)
 
@@ -338,7 +331,7 @@ class QueueCommands:
 
     def decode_result(self, data: bytes, returns: Any) -> Any:
         """A result as the function's annotation has it."""
-        value = codec.decode(data, allow_pickle=self._allow_pickle)
+        value = codec.decode(data, allow_pickle=self._reader.unpickle)
         return codec.convert(value, returns, "the result")
 
     def cleanup(self, limit: int = 1000) -> Call[int]:
@@ -369,9 +362,7 @@ class QueueCommands:
         position, skip = (offset, 0) if user is None else (0, offset)
         while True:
             options = self._options(limit=limit, offset=position, user=user)
-            seen, tasks = yield self._call(
-                "failed", (options,), lambda reply: replies.read_failed(reply, self._queued_at)
-            )
+            seen, tasks = yield self._call("failed", (options,), self._reader.failed)
             found += tasks
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:

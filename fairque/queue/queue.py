@@ -38,7 +38,7 @@ class TaskQueue:
         self._connection = Connection(source)
         self.config = self._connection.config
         self.commands = QueueCommands(self.config.queue)
-        self._manager = LuaScriptManager(self.config.redis)
+        self.manager = LuaScriptManager(self.config.redis)
 
     def __enter__(self) -> TaskQueue:
         return self
@@ -50,12 +50,12 @@ class TaskQueue:
 
     def close(self) -> None:
         """Close all connections; an embedded server stops with its last user."""
-        self._manager.close()
+        self.manager.close()
         self._connection.close()
 
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow of calls to its end (for parts of FairQueue that are written as flows)."""
-        return self._manager.run(flow)
+        return self.manager.run(flow)
 
     # --- pushing ---
 
