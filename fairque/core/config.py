@@ -169,11 +169,11 @@ Process = TypeVar("Process", WorkerConfig, SchedulerConfig)
 class FairQueueConfig(StrictModel):
     """Everything: the server, the queue, the workers by name, the scheduler, and the users' policies."""
 
-    redis: RedisConfig = Field(default_factory=RedisConfig)
-    queue: QueueConfig = Field(default_factory=QueueConfig)
-    workers: dict[Id, WorkerConfig] = Field(default_factory=dict)
-    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
-    users: dict[str, UserPolicy] = Field(default_factory=dict)
+    redis: RedisConfig = Field(default_factory=RedisConfig, description="How to reach the server.")
+    queue: QueueConfig = Field(default_factory=QueueConfig, description="What producers and workers share.")
+    workers: dict[Id, WorkerConfig] = Field(default_factory=dict, description="Workers by name.")
+    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig, description="The scheduler.")
+    users: dict[str, UserPolicy] = Field(default_factory=dict, description="Policies by user id.")
 
     @field_validator("workers")
     @classmethod
