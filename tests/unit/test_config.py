@@ -27,8 +27,8 @@ from fairque.core.config import (
     load_worker_config,
 )
 from fairque.core.exceptions import ConfigurationError
-from fairque.core.redis_config import TlsConfig
 from fairque.core.strict import StrictModel
+from fairque.core.tls_config import TlsConfig
 
 EXAMPLES = Path(__file__).parents[2] / "config"
 MODELS: list[type[StrictModel]] = [*StrictModel.__subclasses__(), *TlsConfig.__subclasses__()]
