@@ -253,6 +253,12 @@ def test_a_password_shows_neither_in_a_complaint_nor_in_its_cause(url: str) -> N
     assert caught.value.__cause__ is None
 
 
+def test_a_password_of_the_wrong_type_does_not_show_even_in_the_error_of_the_model_itself() -> None:
+    with pytest.raises(ValueError, match="password") as caught:
+        RedisConfig.model_validate({"password": ["hunter2"]})
+    assert "hunter2" not in str(caught.value)
+
+
 def test_a_password_shows_in_no_repr_and_no_dump() -> None:
     sentinel = SentinelConfig(hosts=["s:1"], master="m", password=SecretStr("hunter2"))
     config = FairQueueConfig(redis=RedisConfig(sentinel=sentinel, password=SecretStr("hunter2")))
