@@ -73,8 +73,8 @@ class QueueConfig(StrictModel):
     max_payload_bytes: int = Field(1_048_576, ge=1, description="Largest encoded payload, in bytes.")
     push_retry_window: Seconds = Field(
         60.0,
-        description="Seconds an ended task stays known at the least, so that a push repeated after a lost reply "
-        "adds nothing, even where results are not kept.",
+        description="Seconds an ended task stays known at the least, so that a push repeated after a lost "
+        "reply adds nothing, even where results are not kept.",
     )
     retention: Retention = Field(default_factory=Retention, description="How long ended tasks are kept.")
     max_retries: int = Field(3, ge=0, description="Retries of a failed task that sets no number of its own.")

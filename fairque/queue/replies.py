@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +20,9 @@ from fairque.core.models import (
     UserStats,
     decode_task,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CRITICAL_BAND = 4_000_000_000_000_000  # as in includes/lane.lua
 
@@ -189,7 +191,7 @@ def read_health(reply: Any) -> QueueHealth:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         problems.append(
-            f"maxmemory-policy is {policy}: the server may drop tasks — CONFIG SET maxmemory-policy noeviction"
+            f"maxmemory-policy is {policy}, which may drop tasks — CONFIG SET maxmemory-policy noeviction"
         )
     if info.get("aof_enabled") == "0":
         problems.append("no append-only file: a crash of the server loses tasks — CONFIG SET appendonly yes")

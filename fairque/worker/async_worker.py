@@ -9,7 +9,6 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -24,6 +23,8 @@ from fairque.worker.selection import choices
 from fairque.worker.threads import TaskThreads
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from fairque.core.config import FairQueueConfig, WorkerConfig
     from fairque.queue.replies import Fate
     from fairque.worker.handler import AsyncTaskHandler, TaskHandler
@@ -143,7 +144,12 @@ class AsyncWorker:
         )
         heart.start()
         upkeep = asyncio.create_task(self._maintain(queue))
-        logger.info("worker %s serves queue %s, %d at once", self.worker_id, commands.keys.root, self.settings.concurrency)
+        logger.info(
+            "worker %s serves queue %s, %d at once",
+            self.worker_id,
+            commands.keys.root,
+            self.settings.concurrency,
+        )
         try:
             with _signals(self._on_signal):
                 await self._work(pump)

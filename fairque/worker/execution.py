@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,8 @@ from fairque.core.registry import registry
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from fairque.core.models import Task
     from fairque.worker.threads import TaskThreads
 
@@ -69,7 +70,7 @@ class Execution:
         return outcome
 
     def is_interruptible(self, task: Task[Any]) -> bool:
-        """Whether canceling the attempt's job ends it: what runs on the loop can be interrupted, threads cannot."""
+        """Whether canceling the attempt's job ends it: the loop can be interrupted, threads cannot."""
         if task.function is None:
             return isinstance(self.handler, AsyncTaskHandler)
         return task.function in registry and registry.get(task.function).is_async
@@ -83,18 +84,13 @@ class Execution:
         try:
             async with asyncio.timeout(task.timeout) as limit:
                 result = await work()
-        except TimeoutError as error:
-            running.context.canceled = True  # a thread cannot be stopped, but it can be told
-            if not limit.expired():
-                return Outcome(task, error=error)
-            late = TimeoutError(f"it ran longer than its timeout of {task.timeout:g} s")
-            return Outcome(task, error=late, failure_type="timeout")
-        except asyncio.CancelledError as error:
-            running.context.canceled = True
-            if running.dropped:
+        except BaseException as error:
+            running.context.canceled = True  # a thread that goes on cannot be stopped, but it can be told
+            if running.dropped and isinstance(error, asyncio.CancelledError):
                 raise
-            return Outcome(task, error=error)
-        except BaseException as error:  # noqa: BLE001 - whatever a task raises is its failure, not ours
+            if limit.expired():
+                late = TimeoutError(f"it ran longer than its timeout of {task.timeout:g} s")
+                return Outcome(task, error=late, failure_type="timeout")
             return Outcome(task, error=error)
         try:
             return Outcome(task, result=self.encode_result(result))
@@ -108,7 +104,7 @@ class Execution:
             return self._handler_work(task, context)
         function = registry.get(task.function)
         args, kwargs = task.call_arguments()
-        bound = function.fit(args, kwargs, context)
+        bound = function.fit(args, kwargs)
         if function.is_async:
 
             async def on_loop() -> Any:
@@ -145,7 +141,7 @@ class Execution:
         return lambda: self.threads.run(in_thread)
 
     async def _tell(self, handler: TaskHandler | AsyncTaskHandler, outcome: Outcome, duration: float) -> None:
-        hook: Callable[..., Any]
+        hook: Any  # plain or async, as the handler is
         arguments: tuple[Any, ...] = (outcome.task, duration)
         if outcome.error is None:
             hook = handler.on_task_success

@@ -19,13 +19,13 @@ class TaskHandler(ABC):
     def process_task(self, task: Task[Any]) -> Any:
         """Do the work of `task.payload`. What it returns is the task's result; what it raises fails it."""
 
-    def on_task_success(self, task: Task[Any], duration: float) -> None:
+    def on_task_success(self, task: Task[Any], duration: float) -> None:  # noqa: B027 - a hook may be left out
         """The attempt succeeded after `duration` seconds."""
 
-    def on_task_failure(self, task: Task[Any], error: BaseException, duration: float) -> None:
+    def on_task_failure(self, task: Task[Any], error: BaseException, duration: float) -> None:  # noqa: B027 - a hook may be left out
         """The attempt raised `error` after `duration` seconds; it may be retried."""
 
-    def on_task_timeout(self, task: Task[Any], duration: float) -> None:
+    def on_task_timeout(self, task: Task[Any], duration: float) -> None:  # noqa: B027 - a hook may be left out
         """The attempt reached its timeout after `duration` seconds; it may be retried."""
 
 
@@ -36,11 +36,11 @@ class AsyncTaskHandler(ABC):
     async def process_task(self, task: Task[Any]) -> Any:
         """Do the work of `task.payload`. What it returns is the task's result; what it raises fails it."""
 
-    async def on_task_success(self, task: Task[Any], duration: float) -> None:
+    async def on_task_success(self, task: Task[Any], duration: float) -> None:  # noqa: B027 - a hook may be left out
         """The attempt succeeded after `duration` seconds."""
 
-    async def on_task_failure(self, task: Task[Any], error: BaseException, duration: float) -> None:
+    async def on_task_failure(self, task: Task[Any], error: BaseException, duration: float) -> None:  # noqa: B027 - a hook may be left out
         """The attempt raised `error` after `duration` seconds; it may be retried."""
 
-    async def on_task_timeout(self, task: Task[Any], duration: float) -> None:
+    async def on_task_timeout(self, task: Task[Any], duration: float) -> None:  # noqa: B027 - a hook may be left out
         """The attempt reached its timeout after `duration` seconds; it may be retried."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fairque.core.calls import single
 from fairque.core.exceptions import ServerError
 from fairque.queue.replies import Fate
 from fairque.utils.lua_manager import LuaScriptManager
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fairque.core.config import RedisConfig
     from fairque.core.models import Task
     from fairque.queue.commands import QueueCommands
@@ -112,7 +112,8 @@ class Heart:
         for start in range(0, max(len(tasks), 1), CHUNK):
             chunk = tasks[start : start + CHUNK]
             call = self._commands.heartbeat_call(chunk, worker_id=self._worker_id, lease=self._lease)
-            for task, fate in zip(chunk, manager.run(single(call)), strict=True):
+            fates = manager.execute(call)
+            for task, fate in zip(chunk, fates, strict=True):
                 if fate is not Fate.HELD:
                     self._lose(task, fate)
 

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext
@@ -21,6 +20,8 @@ from fairque.worker.execution import Execution, Outcome, Running
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fairque.core.calls import Call, Flow, Wait
     from fairque.core.models import Task
     from fairque.queue.commands import QueueCommands
@@ -133,7 +134,11 @@ class Pump:
             choice = self._selection[self._choice]
             calls.append(
                 self._commands.claim(
-                    self._worker_id, min(free, 1000), users=choice.users, lease=self._lease, steal=choice.steal
+                    self._worker_id,
+                    min(free, 1000),
+                    users=choice.users,
+                    lease=self._lease,
+                    steal=choice.steal,
                 )
             )
         return good + bad, calls
@@ -162,7 +167,9 @@ class Pump:
         if good:
             accepted = replies.pop(0)
             for position, outcome in enumerate(good):
-                self._acknowledge(outcome, accepted if isinstance(accepted, Exception) else accepted[position])
+                self._acknowledge(
+                    outcome, accepted if isinstance(accepted, Exception) else accepted[position]
+                )
         for outcome in bad:
             self._acknowledge(outcome, replies.pop(0))
         if replies and not isinstance(replies[0], Exception):
@@ -179,7 +186,9 @@ class Pump:
         if self._burst:
             self._hungry, self._nothing_left = True, False  # it may have scheduled a retry
         if isinstance(reply, Exception):
-            logger.error("the outcome of task %r of user %r was refused: %s", task.task_id, task.user_id, reply)
+            logger.error(
+                "the outcome of task %r of user %r was refused: %s", task.task_id, task.user_id, reply
+            )
         elif not reply:
             logger.warning(
                 "task %r of user %r: attempt %d had lost its lease, its outcome was dropped",

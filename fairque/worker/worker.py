@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fairque.worker.async_worker import AsyncWorker
 
@@ -64,7 +64,7 @@ class Worker:
             return not self._thread.is_alive()
         return True
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
