@@ -8,7 +8,7 @@ knows an order of fields.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, IntEnum
 from typing import Any, Generic, TypeVar
 
@@ -81,7 +81,7 @@ class Attempt(msgspec.Struct, frozen=True):
     @property
     def ended_at(self) -> datetime:
         """When it ended, by the server's clock."""
-        return datetime.fromtimestamp(self.at / 1000, msgspec.UTC)
+        return datetime.fromtimestamp(self.at / 1000, UTC)
 
 
 class Run(msgspec.Struct, frozen=True):
