@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from fairque.core.exceptions import TaskValidationError
 
 ID_LIMIT = 256  # characters
+
+_SPECIAL = re.compile(r"[%:\x00-\x1f\x7f]")
+_ESCAPED = re.compile(r"%([0-7][0-9A-F])")
 
 
 def check_id(value: object, what: str) -> str:
@@ -32,15 +36,19 @@ def check_id(value: object, what: str) -> str:
 
 
 def escape(part: str) -> str:
-    """Make an id safe inside a key: `:` separates parts there, so it and the escape sign are encoded."""
-    if ":" in part or "%" in part:
-        return part.replace("%", "%25").replace(":", "%3A")
+    """Make an id safe inside a key: `:` separates parts there, so it and the escape sign are encoded.
+
+    So are control characters: the server ends the text of an error at a NUL and flattens its newlines, and
+    such an error may name a task.
+    """
+    if ":" in part or "%" in part or not part.isprintable():
+        return _SPECIAL.sub(lambda found: f"%{ord(found[0]):02X}", part)
     return part
 
 
 def unescape(part: str) -> str:
     """Undo `escape`."""
-    return part.replace("%3A", ":").replace("%25", "%") if "%" in part else part
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), part) if "%" in part else part
 
 
 def member(user_id: str, task_id: str) -> str:

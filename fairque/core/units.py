@@ -27,7 +27,7 @@ def to_seconds(value: Seconds, what: str) -> float:
         raise TaskValidationError(
             f"{what} must be seconds or a timedelta, not {type(value).__name__}: {value!r}"
         )
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise TaskValidationError(f"{what} must be a finite number of seconds, not {value!r}")
     if value < 0:
         raise TaskValidationError(f"{what} must not be negative: {value!r}")

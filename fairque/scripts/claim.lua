@@ -58,7 +58,7 @@ while taken < opts.limit and skipped < SKIP_LIMIT and head <= #queue do
     local member, place = user.name .. ':' .. popped[1], integer(tonumber(popped[2]))
     local record = redis.call('GET', root .. 'task:' .. member)
     if not record then
-      drop_lost(user)
+      drop_lost(user, member)
       skipped = skipped + 1
     elseif has_expired(record) then
       expired, skipped = expired + 1, skipped + 1

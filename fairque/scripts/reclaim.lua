@@ -15,7 +15,7 @@ for _, member in ipairs(expired) do
   local attempt, crashes = tonumber(run[1]), (tonumber(run[4]) or 0) + 1
   end_lease(user, member)
   if not run[2] or redis.call('EXISTS', root .. 'task:' .. member) == 0 then
-    drop_lost(user)
+    drop_lost(user, member)
   else
     local entry = { attempt = attempt, type = 'crashed', error = 'its lease ran out', worker = run[3] }
     redis.call('HSET', root .. 'run:' .. member, 'crashes', crashes)

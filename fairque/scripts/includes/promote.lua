@@ -14,7 +14,7 @@ local function promote_due(limit)
       local place = place_of(tonumber(due[i + 1]), priority_of(header_of(record)))
       redis.call('ZADD', root .. 'lane:' .. name, integer(place), id)
     else
-      drop_lost(user)
+      drop_lost(user, member)
     end
   end
   return #due / 2

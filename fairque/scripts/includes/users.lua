@@ -25,7 +25,8 @@ local function load_user(name, ring_v)
 end
 
 -- A task whose record is gone (evicted, or deleted by hand) cannot run: it is dropped and counted.
-local function drop_lost(user)
+local function drop_lost(user, member)
+  redis.call('UNLINK', root .. 'run:' .. member)
   user.live = user.live - 1
   count('lost', 1)
 end

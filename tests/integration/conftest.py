@@ -1,0 +1,104 @@
+"""One embedded server for all tests; each test has its own prefix, and must leave it consistent."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+import pytest
+from redis import Redis
+
+from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig
+from fairque.queue.queue import TaskQueue
+from fairque.utils.embedded import EmbeddedServer
+from tests.support.faces import FACES, open_face
+from tests.support.invariants import violations
+
+OpenQueue: TypeAlias = Callable[..., TaskQueue]
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.open("embedded://") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def raw(server: EmbeddedServer) -> Iterator[Redis]:
+    """A plain client, to look below the queue."""
+    with Redis(unix_socket_path=server.socket_path) as client:
+        yield client
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def root(prefix: str) -> str:
+    return f"{prefix}:{{default:0}}"
+
+
+@pytest.fixture
+def make_config(server: EmbeddedServer, prefix: str) -> Callable[..., FairQueueConfig]:
+    """The test's configuration, with changed settings of the queue."""
+
+    def make(**settings: Any) -> FairQueueConfig:
+        queue = QueueConfig(prefix=prefix, **settings)
+        return FairQueueConfig(redis=RedisConfig(unix_socket_path=server.socket_path), queue=queue)
+
+    return make
+
+
+@pytest.fixture
+def config(make_config: Callable[..., FairQueueConfig]) -> FairQueueConfig:
+    return make_config()
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def open_queue(face: str, make_config: Callable[..., FairQueueConfig]) -> Iterator[OpenQueue]:
+    """Opens the test's queue, on the face under test, with changed settings."""
+    opened: list[TaskQueue] = []
+
+    def open_one(**settings: Any) -> TaskQueue:
+        opened.append(open_face(face, make_config(**settings)))
+        return opened[-1]
+
+    yield open_one
+    for queue in opened:
+        queue.close()
+
+
+@pytest.fixture
+def queue(open_queue: OpenQueue) -> TaskQueue:
+    """The queue, once as `TaskQueue` and once as `AsyncTaskQueue`."""
+    return open_queue()
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails a test that leaves keys outside its prefix, or orphans under it; then clears the prefix."""
+    if "prefix" not in request.fixturenames:
+        yield
+        return
+    raw: Redis = request.getfixturevalue("raw")
+    prefix: str = request.getfixturevalue("prefix")
+    yield
+    found: list[bytes] = raw.keys("*")  # type: ignore[assignment]
+    roots = {key[: key.index(b"}") + 1].decode() for key in found if key.startswith(f"{prefix}:{{".encode())}
+    strangers = [key for key in found if not key.startswith(f"{prefix}:{{".encode())]
+    problems = [problem for root in sorted(roots) for problem in violations(raw, root)]
+    if found:
+        raw.delete(*found)
+    assert not strangers, f"keys outside the test's prefix: {strangers[:10]}"
+    assert not problems, "the test left an inconsistent shard:\n" + "\n".join(problems)

@@ -1,0 +1,161 @@
+"""What must hold in a shard between any two scripts, read from the raw keys."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import Any
+
+from redis import Redis
+
+from fairque.core.keys import escape, unescape
+
+PLACES = ("leases", "scheduled", "finished", "failed", "canceled")
+LIVE_PLACES = frozenset({"lane", "leases", "scheduled"})
+SINGLE_KEYS = frozenset({*PLACES, "ring", "users", "clock", "stats", "workers", "wake"})
+ENDED = ("finished", "failed", "canceled", "lost")
+
+
+class Shard:
+    """A picture of all keys under one root."""
+
+    def __init__(self, client: Redis, root: str) -> None:
+        self.root = root
+        pattern = "".join(f"\\{sign}" if sign in "*?[]\\" else sign for sign in root) + ":*"
+        found: list[bytes] = client.keys(pattern)  # type: ignore[assignment]
+        names = sorted(key.decode()[len(root) + 1 :] for key in found)
+        self.parts: dict[str, set[str]] = defaultdict(set)
+        self.singles: set[str] = set()
+        for name in names:
+            kind, colon, rest = name.partition(":")
+            if colon:
+                self.parts[kind].add(rest)
+            else:
+                self.singles.add(name)
+        pipe = client.pipeline(transaction=True)
+        for place in PLACES:
+            pipe.zrange(f"{root}:{place}", 0, -1)
+        pipe.zrange(f"{root}:ring", 0, -1, withscores=True)
+        pipe.zrange(f"{root}:users", 0, -1, withscores=True)
+        pipe.hgetall(f"{root}:stats")
+        pipe.llen(f"{root}:wake")
+        self.lane_names = sorted(self.parts["lane"])
+        self.user_names = sorted(self.parts["user"])
+        self.run_names = sorted(self.parts["run"])
+        for lane in self.lane_names:
+            pipe.zrange(f"{root}:lane:{lane}", 0, -1)
+        for user in self.user_names:
+            pipe.hgetall(f"{root}:user:{user}")
+        for run in self.run_names:
+            pipe.hgetall(f"{root}:run:{run}")
+        replies: list[Any] = pipe.execute()
+        self.places = {place: [m.decode() for m in replies.pop(0)] for place in PLACES}
+        self.ring = {name.decode(): score for name, score in replies.pop(0)}
+        self.index = {name.decode(): score for name, score in replies.pop(0)}
+        self.totals = {name.decode(): int(value) for name, value in replies.pop(0).items()}
+        self.wake_tokens: int = replies.pop(0)
+        self.lanes = {lane: [m.decode() for m in replies.pop(0)] for lane in self.lane_names}
+        self.users = {user: _text(replies.pop(0)) for user in self.user_names}
+        self.runs = {run: _text(replies.pop(0)) for run in self.run_names}
+
+
+def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def violations(client: Redis, root: str) -> list[str]:
+    """Every way in which the shard is not as it must be; empty when it is."""
+    shard = Shard(client, root)
+    found: list[str] = []
+    found += _key_names(shard)
+    found += _one_place_each(shard)
+    found += _users(shard)
+    found += _totals(shard)
+    return found
+
+
+def check_invariants(client: Redis, root: str) -> None:
+    found = violations(client, root)
+    assert not found, "the shard is not consistent:\n" + "\n".join(found)
+
+
+def _where(shard: Shard) -> dict[str, list[str]]:
+    where: dict[str, list[str]] = defaultdict(list)
+    for lane, ids in shard.lanes.items():
+        for task in ids:
+            where[f"{lane}:{task}"].append("lane")
+    for place, members in shard.places.items():
+        for member in members:
+            where[member].append(place)
+    return where
+
+
+def _key_names(shard: Shard) -> list[str]:
+    found = [f"an unknown key {name!r}" for name in shard.singles - SINGLE_KEYS]
+    kinds = {kind for kind, rest in shard.parts.items() if rest} - {"task", "run", "result", "lane", "user"}
+    found += [f"an unknown kind of key {kind!r}: {shard.parts[kind]}" for kind in kinds]
+    for name in (*shard.lane_names, *shard.user_names, *shard.index, *shard.ring):
+        if ":" in name or escape(unescape(name)) != name:
+            found.append(f"a user's name that is not escaped: {name!r}")
+    return found
+
+
+def _one_place_each(shard: Shard) -> list[str]:
+    where = _where(shard)
+    tasks = shard.parts["task"]
+    found = [f"task {task!r} is nowhere" for task in tasks if task not in where]
+    found += [
+        f"{member!r} is in {places} and not a task" for member, places in where.items() if member not in tasks
+    ]
+    found += [f"{member!r} is in {places}" for member, places in where.items() if len(places) != 1]
+    found += [f"run:{run} has no task" for run in shard.parts["run"] - tasks]
+    for result in shard.parts["result"]:
+        if where.get(result) != ["finished"]:
+            found.append(f"result:{result} without a finished task: {where.get(result)}")
+    for member, places in where.items():
+        run = shard.runs.get(member, {})
+        if places == ["leases"] and not {"attempt", "place", "worker", "started_at"} <= run.keys():
+            found.append(f"the lease of {member!r} has no attempt: {run}")
+        if places[0] in LIVE_PLACES and "finished_at" in run:
+            found.append(f"{member!r} is live, and ended at {run['finished_at']}")
+        if places[0] in {"finished", "failed", "canceled"} and "finished_at" not in run:
+            found.append(f"{member!r} has ended, nobody knows when")
+        if places[0] != "failed" and "failure_type" in run:
+            found.append(f"{member!r} is not failed, and has a failure type")
+    return found
+
+
+def _users(shard: Shard) -> list[str]:
+    found = []
+    if shard.ring.keys() != shard.lanes.keys():
+        found.append(f"ring {sorted(shard.ring)} is not the users with ready work {sorted(shard.lanes)}")
+    if shard.index.keys() != shard.users.keys():
+        found.append(f"the index {sorted(shard.index)} is not the users with a record {sorted(shard.users)}")
+    running = Counter(member.partition(":")[0] for member in shard.places["leases"])
+    live = Counter(
+        member.partition(":")[0] for member, places in _where(shard).items() if places[0] in LIVE_PLACES
+    )
+    found += [f"{name!r} has tasks and no record" for name in live.keys() - shard.users.keys()]
+    for name, record in shard.users.items():
+        if int(record["in_flight"]) != running[name]:
+            found.append(f"{name!r} has in_flight {record['in_flight']}, and {running[name]} leases")
+        if int(record["live"]) != live[name]:
+            found.append(f"{name!r} has live {record['live']}, and {live[name]} live tasks")
+        if (shard.index.get(name) == 0) != (live[name] > 0):
+            found.append(
+                f"{name!r} stands at {shard.index.get(name)} in the index with {live[name]} live tasks"
+            )
+        if name in shard.ring and float(record["v"]) != shard.ring[name]:
+            found.append(f"{name!r} is at {shard.ring[name]} in the ring and {record['v']} in its record")
+    return found
+
+
+def _totals(shard: Shard) -> list[str]:
+    found = []
+    live = sum(places[0] in LIVE_PLACES for places in _where(shard).values())
+    come = shard.totals.get("pushed", 0) + shard.totals.get("requeued", 0)
+    gone = sum(shard.totals.get(name, 0) for name in ENDED)
+    if come - gone != live:
+        found.append(f"{come} tasks came, {gone} ended, and {live} are live: {shard.totals}")
+    if shard.wake_tokens > 1:
+        found.append(f"{shard.wake_tokens} wake-ups are waiting; one is enough")
+    return found
