@@ -109,9 +109,10 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     settings = _configuration(config, url, queue)
     _import_tasks(modules)
     with TaskQueue(settings) as tasks:
+        engine = Worker(tasks, concurrency=concurrency, burst=burst)
         for problem in tasks.health().problems:
             logging.getLogger("fairque.worker").warning("%s", problem)
-        Worker(tasks, concurrency=concurrency, burst=burst).run()
+        engine.run()
 
 
 @app.command()
