@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
-from fairque.core.context import TaskContext
 from fairque.core.exceptions import TaskValidationError
 from fairque.core.function import AsyncTaskFunction, TaskFunction, function_name
 from fairque.core.models import Header, Priority, Task
 from fairque.core.registry import registry
 from fairque.core.retry import ExceptionTypes, RetryPolicy
 from fairque.core.units import Seconds, to_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from fairque.core.context import TaskContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +46,9 @@ class _TaskDecorator:
         if not callable(function):
             raise TaskValidationError(f"@task decorates functions, not {function!r}; options go by keyword")
         name = self.name or function_name(function)
-        header = Header(**{field: getattr(self.header, field) for field in Header.__struct_fields__} | {"function": name})
+        header = Header(
+            **{field: getattr(self.header, field) for field in Header.__struct_fields__} | {"function": name}
+        )
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
         registered: TaskFunction[..., Any] = kind(function, name=name, header=header, retry=self.retry)
         registry.add(registered)

@@ -135,16 +135,14 @@ def decode(data: bytes, *, allow_pickle: bool = False) -> Any:
         DecodeError: Not such data, or a pickle where pickle was not opted in (`queue.codec: pickle`).
     """
     mark = data[:1]
+    if mark == _PICKLE_MARK and not allow_pickle:
+        raise DecodeError("the data is a pickle, and queue.codec is not set to pickle here")
     try:
         if mark == _MSGPACK_MARK:
             return msgspec.msgpack.decode(data[1:])
         if mark == _PICKLE_MARK:
-            if not allow_pickle:
-                raise DecodeError("the data is a pickle, and queue.codec is not set to pickle here")
             return pickle.loads(data[1:])  # noqa: S301 - opted in by configuration
         return msgspec.json.decode(data)
-    except DecodeError:
-        raise
     except Exception as error:  # a broken pickle may raise anything
         raise DecodeError(f"the data cannot be decoded: {error}") from error
 
@@ -164,7 +162,9 @@ def convert(value: Any, annotation: Any, what: str) -> Any:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    return isinstance(annotation, type) and type(value) is annotation and annotation in (str, int, float, bool)
+    return (
+        isinstance(annotation, type) and type(value) is annotation and annotation in (str, int, float, bool)
+    )
 
 
 def _build(annotation: type, value: Any) -> Any:

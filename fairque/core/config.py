@@ -6,19 +6,17 @@ names the file or the environment variable and the path of the key.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from fairque.core.exceptions import ConfigurationError
 from fairque.core.redis_config import RedisConfig, SentinelConfig
-from fairque.core.strict import PositiveSeconds, Seconds, StrictModel
+from fairque.core.strict import PositiveSeconds, Seconds, StrictModel, refuse
+from fairque.core.worker_config import Id, SchedulerConfig, WorkerConfig, named, shared_by_mistake, user_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fairque.core.config_loading import Layers
 
 __all__ = [
@@ -33,9 +31,6 @@ __all__ = [
     "load_scheduler_config",
     "load_worker_config",
 ]
-
-MAX_ID_LENGTH = 256
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
 
 
 def _not_in_this_version(value: str, text: str) -> BeforeValidator:
@@ -78,8 +73,8 @@ class QueueConfig(StrictModel):
     max_payload_bytes: int = Field(1_048_576, ge=1, description="Largest encoded payload, in bytes.")
     push_retry_window: Seconds = Field(
         60.0,
-        description="Seconds an ended task stays known at the least, so that a push repeated after a lost reply "
-        "adds nothing, even where results are not kept.",
+        description="Seconds an ended task stays known at the least, so that a push repeated after a lost "
+        "reply adds nothing, even where results are not kept.",
     )
     retention: Retention = Field(default_factory=Retention, description="How long ended tasks are kept.")
     max_retries: int = Field(3, ge=0, description="Retries of a failed task that sets no number of its own.")
@@ -94,58 +89,6 @@ class QueueConfig(StrictModel):
         if value != 1:
             raise ValueError("must be 1: several shards come with cluster support, in a later version")
         return value
-
-
-def _user_ids(value: object) -> object:
-    if not isinstance(value, list):
-        raise ValueError("must be a list of user ids")  # noqa: TRY004 - pydantic collects ValueErrors
-    for user in value:
-        if not isinstance(user, str):
-            raise ValueError(f"user id {user!r} must be text: put it in quotes")  # noqa: TRY004 - the same
-        if not 1 <= len(user) <= MAX_ID_LENGTH:
-            raise ValueError(f"a user id has 1 to {MAX_ID_LENGTH} characters, this one has {len(user)}")
-    twice = [user for user, count in Counter(value).items() if count > 1]
-    if twice:
-        raise ValueError(f"listed twice: {', '.join(map(repr, twice))}")
-    return value
-
-
-def _user_ids_or_all(value: object) -> object:
-    if isinstance(value, str) and value != "*":
-        raise ValueError('must be a list of user ids, or "*" for all')
-    return value if value == "*" else _user_ids(value)
-
-
-class WorkerConfig(StrictModel):
-    """One worker process: whom it serves, and how much at a time."""
-
-    id: Id | None = Field(None, description="Name of the process; unset lets the worker generate one.")
-    assigned_users: Annotated[list[str], BeforeValidator(_user_ids)] = Field(
-        default_factory=list, description="Users served first; none assigned means all users alike."
-    )
-    steal_targets: Annotated[list[str] | Literal["*"], BeforeValidator(_user_ids_or_all)] = Field(
-        default_factory=list, description='Users served when no assigned user has ready tasks; "*" is all.'
-    )
-    concurrency: int = Field(10, ge=1, description="Tasks run at the same time.")
-    graceful_shutdown_timeout: Seconds = Field(
-        30.0, description="Seconds that running tasks get to end when the worker is stopped."
-    )
-
-    @model_validator(mode="after")
-    def _nobody_is_assigned_and_stolen_from(self) -> Self:
-        both = [
-            user for user in self.assigned_users if user in self.steal_targets and self.steal_targets != "*"
-        ]
-        if both:
-            names = ", ".join(map(repr, both))
-            raise ValueError(f"assigned_users and steal_targets both list {names}: leave each in one of them")
-        return self
-
-
-class SchedulerConfig(StrictModel):
-    """One scheduler process."""
-
-    id: Id | None = Field(None, description="Name of the process; unset lets the scheduler generate one.")
 
 
 class UserPolicy(StrictModel):
@@ -165,31 +108,26 @@ class UserPolicy(StrictModel):
         return self
 
 
-Process = TypeVar("Process", WorkerConfig, SchedulerConfig)
-
-
 class FairQueueConfig(StrictModel):
     """Everything: the server, the queue, the workers by name, the scheduler, and the users' policies."""
 
-    redis: RedisConfig = Field(default_factory=RedisConfig)
-    queue: QueueConfig = Field(default_factory=QueueConfig)
-    workers: dict[Id, WorkerConfig] = Field(default_factory=dict)
-    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig)
-    users: dict[str, UserPolicy] = Field(default_factory=dict)
+    redis: RedisConfig = Field(default_factory=RedisConfig, description="How to reach the server.")
+    queue: QueueConfig = Field(default_factory=QueueConfig, description="What producers and workers share.")
+    workers: dict[Id, WorkerConfig] = Field(default_factory=dict, description="Workers by name.")
+    scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig, description="The scheduler.")
+    users: dict[str, UserPolicy] = Field(default_factory=dict, description="Policies by user id.")
 
     @field_validator("workers")
     @classmethod
     def _named_and_disjoint(cls, workers: dict[str, WorkerConfig]) -> dict[str, WorkerConfig]:
-        named = {name: _named(worker, name) for name, worker in workers.items()}
-        found = "; ".join(_shared(named))
-        if found:
-            raise ValueError(found)
-        return named
+        workers = {name: named(worker, name) for name, worker in workers.items()}
+        refuse(shared_by_mistake(workers))
+        return workers
 
     @field_validator("users")
     @classmethod
     def _policies_are_enforced_or_refused(cls, users: dict[str, UserPolicy]) -> dict[str, UserPolicy]:
-        _user_ids(list(users))
+        user_ids(list(users))
         changed = [repr(user) for user, policy in users.items() if policy != UserPolicy()]
         if changed:
             raise ValueError(
@@ -234,22 +172,6 @@ class FairQueueConfig(StrictModel):
         return layers.validate(cls)
 
 
-def _named(process: Process, name: str) -> Process:
-    return process if process.id else process.model_copy(update={"id": name})
-
-
-def _shared(workers: dict[str, WorkerConfig]) -> Iterator[str]:
-    """What two workers must not share: an assigned user, an id."""
-    owners: dict[str, str] = {}
-    ids: dict[str | None, str] = {}
-    for name, worker in workers.items():
-        for user in worker.assigned_users:
-            if owners.setdefault(user, name) != name:
-                yield f"user {user!r} is assigned to both {owners[user]!r} and {name!r}"
-        if ids.setdefault(worker.id, name) != name:
-            yield f"{ids[worker.id]!r} and {name!r} have the same id {worker.id!r}"
-
-
 def load_worker_config(name: str, config_dir: str | Path = "config") -> FairQueueConfig:
     """`common.yaml`, then `<name>.yaml` with its `worker:` section, then the environment.
 
@@ -270,10 +192,7 @@ def load_scheduler_config(name: str, config_dir: str | Path = "config") -> FairQ
     layers.nest("worker", "workers", name)
     config = layers.validate(FairQueueConfig)
     # Defaults for workers may stand in common.yaml; they are checked, but they make no worker here.
-    scheduler = (
-        config.scheduler if config.scheduler.id else SchedulerConfig(**{**dict(config.scheduler), "id": name})
-    )
-    return config.model_copy(update={"workers": {}, "scheduler": scheduler})
+    return config.model_copy(update={"workers": {}, "scheduler": named(config.scheduler, name)})
 
 
 def _process_layers(kind: str, name: str, folder: Path) -> Layers:

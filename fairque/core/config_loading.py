@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
@@ -102,7 +102,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys and says nothing."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = cast("yaml.MappingNode", super().compose_mapping_node(anchor))
+        node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             if str(key.value) in seen:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from typing import Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints
 
 import msgspec
 
@@ -16,7 +15,11 @@ from fairque.core.context import TaskContext
 from fairque.core.exceptions import DecodeError, TaskValidationError
 from fairque.core.ids import new_id
 from fairque.core.models import Header, Task
-from fairque.core.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fairque.core.retry import RetryPolicy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,6 +33,7 @@ class _Plan:
     annotations: dict[str, Any]
     returns: Any
     context_parameter: str | None
+    context_first: bool
 
 
 class TaskFunction(Generic[P, R]):
@@ -69,14 +73,12 @@ class TaskFunction(Generic[P, R]):
         """
         plan = self._plan
         plan.signature.bind(*args, **kwargs)
-        return Task(
-            task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns
-        )
+        return Task(task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here and now, without a queue. For an `async def` it returns the coroutine."""
         context = self._plan.context_parameter
-        if context is None or context in kwargs or args and isinstance(args[0], TaskContext):
+        if context is None or context in kwargs or (args and isinstance(args[0], TaskContext)):
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         here: dict[str, Any] = {context: TaskContext(user_id="local", task_id="local")}
         return self.function(*args, **kwargs, **here)  # type: ignore[no-any-return]
@@ -86,8 +88,8 @@ class TaskFunction(Generic[P, R]):
         """The annotation of the result."""
         return self._plan.returns
 
-    def fit(self, args: list[Any], kwargs: dict[str, Any], context: TaskContext) -> inspect.BoundArguments:
-        """Convert decoded arguments to the annotations and add the context where it is asked for.
+    def fit(self, args: list[Any], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        """Convert decoded arguments to the annotations.
 
         Raises:
             DecodeError: The arguments do not fit the signature or the annotations.
@@ -116,8 +118,7 @@ class TaskFunction(Generic[P, R]):
         name = self._plan.context_parameter
         if name is None:
             return self.function(*bound.args, **bound.kwargs)
-        parameters = list(inspect.signature(self.function).parameters)
-        if parameters[0] == name:
+        if self._plan.context_first:
             return self.function(context, *bound.args, **bound.kwargs)
         return self.function(*bound.args, **{**bound.kwargs, name: context})
 
@@ -137,6 +138,7 @@ class TaskFunction(Generic[P, R]):
             annotations=annotations,
             returns=returns,
             context_parameter=contexts[0] if contexts else None,
+            context_first=contexts[:1] == list(signature.parameters)[:1],
         )
 
 

@@ -24,7 +24,9 @@ def check_id(value: object, what: str) -> str:
     if not value:
         raise TaskValidationError(f"{what} is empty: give 1 to {ID_LIMIT} characters")
     if len(value) > ID_LIMIT:
-        raise TaskValidationError(f"{what} has {len(value)} characters, the limit is {ID_LIMIT}: {value[:40]!r}…")
+        raise TaskValidationError(
+            f"{what} has {len(value)} characters, the limit is {ID_LIMIT}: {value[:40]!r}…"
+        )
     if not value.isascii():
         try:
             value.encode()

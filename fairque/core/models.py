@@ -7,9 +7,9 @@ knows an order of fields.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from enum import Enum, IntEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -34,7 +34,7 @@ class Priority(IntEnum):
     CRITICAL = 6
 
 
-class TaskState(str, Enum):
+class TaskState(StrEnum):
     """Where a task is. The state is not stored: it follows from the place the task is in."""
 
     SCHEDULED = "SCHEDULED"
@@ -114,6 +114,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
     header: Header = Header()
     arguments: Any = None  # as given: (args, kwargs) for a function, else the payload; None once decoded
     body: bytes | None = None  # as it came from the server
+    unpickle: bool = False  # whether a pickled body may be read: the queue's configuration opted in
     returns: Any = None  # the function's annotation for its result
     state: TaskState | None = None
     run: Run = Run()
@@ -173,29 +174,22 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         timeout: Seconds | None = None,
     ) -> Task[R]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
-        if delay is not None and execute_after is not None:
-            raise TaskValidationError("give delay or execute_after, not both")
-        changes: dict[str, Any] = {}
-        if priority is not None:
-            changes["priority"] = _check_priority(priority)
-        if delay is not None:
-            changes |= {"delay": to_ms(delay, "delay"), "execute_after": None}
-        if execute_after is not None:
-            changes |= {"execute_after": moment_to_ms(execute_after, "execute_after"), "delay": 0}
-        if expires_at is not None:
-            changes["expires_at"] = moment_to_ms(expires_at, "expires_at")
-        if max_retries is not None:
-            changes["max_retries"] = _check_count(max_retries, "max_retries")
-        if timeout is not None:
-            changes["timeout"] = _check_timeout(timeout)
-        copy = self
+        changes = _header_changes(
+            priority=priority,
+            delay=delay,
+            execute_after=execute_after,
+            expires_at=expires_at,
+            max_retries=max_retries,
+            timeout=timeout,
+        )
+        fields: dict[str, Any] = {}
         if changes:
-            copy = msgspec.structs.replace(copy, header=msgspec.structs.replace(self.header, **changes))
+            fields["header"] = msgspec.structs.replace(self.header, **changes)
         if user_id is not None:
-            copy = msgspec.structs.replace(copy, user_id=check_id(user_id, "user_id"))
+            fields["user_id"] = check_id(user_id, "user_id")
         if task_id is not None:
-            copy = msgspec.structs.replace(copy, task_id=check_id(task_id, "task_id"))
-        return copy
+            fields["task_id"] = check_id(task_id, "task_id")
+        return msgspec.structs.replace(self, **fields) if fields else self
 
     # --- what it is ---
 
@@ -217,19 +211,25 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             DecodeError: The body that came from the server cannot be decoded.
         """
         if self.function is None:
-            return self.arguments if self.body is None else codec.decode(self.body)
+            return self._value()
         args, kwargs = self.call_arguments()
         return {"args": list(args), "kwargs": dict(kwargs)}
 
-    def call_arguments(self, *, allow_pickle: bool = False) -> tuple[list[Any], dict[str, Any]]:
-        """Positional and keyword arguments of a function's task, not yet converted to its annotations."""
-        value = self.arguments if self.body is None else codec.decode(self.body, allow_pickle=allow_pickle)
-        match value:
+    def call_arguments(self) -> tuple[list[Any], dict[str, Any]]:
+        """Positional and keyword arguments of a function's task, not yet converted to its annotations.
+
+        Raises:
+            DecodeError: The body that came from the server cannot be decoded.
+        """
+        match self._value():
             case [[*args]] | ([*args],):
                 return args, {}
-            case [[*args], {**kwargs}] | ([*args], {**kwargs}):
+            case [[*args], dict(kwargs)] | ([*args], dict(kwargs)):
                 return args, kwargs
         raise DecodeError(f"the body of task {self.task_id!r} holds no arguments: expected [args, kwargs]")
+
+    def _value(self) -> Any:
+        return self.arguments if self.body is None else codec.decode(self.body, allow_pickle=self.unpickle)
 
     @property
     def max_retries(self) -> int | None:
@@ -339,7 +339,7 @@ def encode_task(task: Task[Any], *, created_at: int, max_bytes: int, codec_name:
 
 
 def decode_task(
-    record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, returns: Any = None
+    record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, unpickle: bool = False
 ) -> Task[Any]:
     """The task of a wire form. The body stays encoded until it is asked for."""
     header, _, body = record.partition(b"\n")
@@ -348,7 +348,7 @@ def decode_task(
         user_id=user_id,
         header=_decode_header(header),
         body=body,
-        returns=returns,
+        unpickle=unpickle,
         state=state,
         run=run,
     )
@@ -358,15 +358,29 @@ _encode_header = msgspec.json.Encoder().encode
 _decode_header = msgspec.json.Decoder(Header).decode
 
 
+def _header_changes(*, delay: Any, execute_after: Any, **options: Any) -> dict[str, Any]:
+    """The header's fields for the options that are given, checked and on the wire's terms."""
+    if delay is not None and execute_after is not None:
+        raise TaskValidationError("give delay or execute_after, not both")
+    changes = {name: _CHECKS[name](value) for name, value in options.items() if value is not None}
+    if delay is not None:
+        changes |= {"delay": to_ms(delay, "delay"), "execute_after": None}
+    if execute_after is not None:
+        changes |= {"execute_after": moment_to_ms(execute_after, "execute_after"), "delay": 0}
+    return changes
+
+
 def _check_priority(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= Priority.CRITICAL:
-        raise TaskValidationError(f"priority must be one of Priority.VERY_LOW (1) … CRITICAL (6), not {value!r}")
+        raise TaskValidationError(
+            f"priority must be one of Priority.VERY_LOW (1) … CRITICAL (6), not {value!r}"
+        )
     return int(value)
 
 
-def _check_count(value: object, what: str) -> int:
+def _check_retries(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1_000_000:  # noqa: PLR2004
-        raise TaskValidationError(f"{what} must be a whole number from 0 to 1,000,000, not {value!r}")
+        raise TaskValidationError(f"max_retries must be a whole number from 0 to 1,000,000, not {value!r}")
     return value
 
 
@@ -375,6 +389,14 @@ def _check_timeout(value: Seconds) -> int:
     if milliseconds == 0:
         raise TaskValidationError("timeout must be longer than 0 s; leave it out for none")
     return milliseconds
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "priority": _check_priority,
+    "max_retries": _check_retries,
+    "timeout": _check_timeout,
+    "expires_at": lambda value: moment_to_ms(value, "expires_at"),
+}
 
 
 class QueueStats(msgspec.Struct, frozen=True):

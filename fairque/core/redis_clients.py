@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from types import ModuleType
 
-    from fairque.core.redis_config import RedisConfig, SentinelConfig, TlsConfig
+    from fairque.core.redis_config import RedisConfig, SentinelConfig
+    from fairque.core.tls_config import TlsConfig
 
 UNLIMITED = 2**31  # redis-py reads "not given" as a limit of 100, beyond which a command fails
 POOL_WAIT_SECONDS = 20

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import FunctionConflictError, UnknownFunctionError
-from fairque.core.function import TaskFunction
+
+if TYPE_CHECKING:
+    from fairque.core.function import TaskFunction
 
 
 class Registry:
@@ -24,8 +26,8 @@ class Registry:
         known = self._functions.get(function.name)
         if known is not None and _origin(known) != _origin(function):
             raise FunctionConflictError(
-                f"the name {function.name!r} means {_where(known)} already, and now {_where(function)} too: give "
-                "one of them another name with @task(name=…)"
+                f"the name {function.name!r} means {_where(known)} already, and now {_where(function)} too: "
+                "give one of them another name with @task(name=…)"
             )
         self._functions[function.name] = function
 
@@ -39,6 +41,9 @@ class Registry:
         if function is None:
             raise UnknownFunctionError(name)
         return function
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._functions
 
     def names(self) -> list[str]:
         """All registered names, sorted."""

@@ -97,5 +97,12 @@ def type_under(annotation: Any, key: str | int) -> Any:
     return field.annotation if field else None
 
 
+def refuse(found: Iterable[str]) -> None:
+    """For validators: complain of everything found, or of nothing."""
+    text = "; ".join(found)
+    if text:
+        raise ValueError(text)
+
+
 def reveal(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None

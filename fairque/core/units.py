@@ -24,7 +24,9 @@ def to_seconds(value: Seconds, what: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TaskValidationError(f"{what} must be seconds or a timedelta, not {type(value).__name__}: {value!r}")
+        raise TaskValidationError(
+            f"{what} must be seconds or a timedelta, not {type(value).__name__}: {value!r}"
+        )
     if isinstance(value, float) and not math.isfinite(value):
         raise TaskValidationError(f"{what} must be a finite number of seconds, not {value!r}")
     if value < 0:

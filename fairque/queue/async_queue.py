@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fairque.core.calls import single
 from fairque.core.models import Priority, QueueHealth, QueueStats, Task, TaskState, UserStats
-from fairque.core.units import Moment, Seconds
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
@@ -15,10 +13,12 @@ from fairque.queue.queue import TaskQueue
 from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
+    from fairque.core.units import Moment, Seconds
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -35,14 +35,13 @@ class AsyncTaskQueue:
         ConfigurationError: The source cannot be used; the message says why.
     """
 
-
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
         self.commands = QueueCommands(self.config.queue)
-        self._manager = AsyncLuaScriptManager(self.config.redis)
+        self.manager = AsyncLuaScriptManager(self.config.redis)
 
-    async def __aenter__(self) -> AsyncTaskQueue:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(
@@ -51,11 +50,11 @@ class AsyncTaskQueue:
         await self.close()
 
     async def close(self) -> None:
-        await self._manager.close()
+        await self.manager.close()
         self._connection.close()
 
     async def run(self, flow: Flow[T]) -> T:
-        return await self._manager.run(flow)
+        return await self.manager.run(flow)
 
     # --- pushing ---
 
@@ -87,10 +86,14 @@ class AsyncTaskQueue:
         )
         return AsyncTaskHandle(self, receipt.task, created=receipt.created)
 
-    async def push_batch(self, tasks: Iterable[Task[R]], *, user_id: str | None = None) -> list[AsyncTaskHandle[R]]:
+    async def push_batch(
+        self, tasks: Iterable[Task[R]], *, user_id: str | None = None
+    ) -> list[AsyncTaskHandle[R]]:
         prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
-        created = [flag for flags in await self._manager.execute_all(calls) for flag in flags]
-        return [AsyncTaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)]
+        created = [flag for flags in await self.manager.execute_all(calls) for flag in flags]
+        return [
+            AsyncTaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)
+        ]
 
     def handle(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:
         return AsyncTaskHandle(self, Task(task_id=task_id, user_id=user_id), created=False)
@@ -116,7 +119,9 @@ class AsyncTaskQueue:
         lease: Seconds | None = None,
         block: Seconds | None = None,
     ) -> list[Task[Any]]:
-        return await self.run(self.commands.pop_batch(worker_id, limit, users=users, lease=lease, block=block))
+        return await self.run(
+            self.commands.pop_batch(worker_id, limit, users=users, lease=lease, block=block)
+        )
 
     async def steal(
         self,
@@ -175,7 +180,9 @@ class AsyncTaskQueue:
     async def users(self, limit: int = 100, offset: int = 0) -> list[UserStats]:
         return await self.run(single(self.commands.users(limit, offset)))
 
-    async def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> list[Task[Any]]:
+    async def failed_tasks(
+        self, user_id: str | None = None, limit: int = 100, offset: int = 0
+    ) -> list[Task[Any]]:
         return await self.run(self.commands.failed_tasks(user_id, limit, offset))
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -23,14 +21,17 @@ from fairque.core.exceptions import (
     UnknownFunctionError,
 )
 from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import Priority, QueueStats, Task, TaskState, UserStats, encode_task
+from fairque.core.models import QueueStats, Task, TaskState, UserStats, encode_task
 from fairque.core.registry import registry
 from fairque.core.retry import RetryPolicy
 from fairque.core.units import Seconds, to_ms, to_seconds
 from fairque.queue import replies
-from fairque.queue.replies import Claim, Fate
+from fairque.queue.replies import Claim, Fate, TaskReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import timedelta
+
     from fairque.core.config import QueueConfig
     from fairque.core.models import QueueHealth
 
@@ -68,8 +69,11 @@ class QueueCommands:
         self.keys = Keys(config.prefix, config.name)
         self._root = self.keys.root
         self._ageing_us = round(config.ageing_seconds * 1_000_000)
-        self._allow_pickle = config.codec == "pickle"
-        kept = {state: to_ms(getattr(config.retention, state), state) for state in ("finished", "failed", "canceled")}
+        self._reader = TaskReader(self._ageing_us, unpickle=config.codec == "pickle")
+        kept = {
+            state: to_ms(getattr(config.retention, state), state)
+            for state in ("finished", "failed", "canceled")
+        }
         window = to_ms(config.push_retry_window, "push_retry_window")
         # A task stays known for the retry window even where its result is not kept, so that a push repeated
         # after a lost reply adds nothing.
@@ -100,7 +104,7 @@ class QueueCommands:
     def push_batch(
         self, tasks: Sequence[Task[Any]], *, user_id: str | None = None
     ) -> tuple[list[Task[Any]], list[Call[list[bool]]]]:
-        """The tasks with their user, and the calls that push them, each a chunk: all checked before any is sent."""
+        """The tasks with their user, and the calls that push them in chunks. All are checked first."""
         prepared, records = [], []
         for index, task in enumerate(tasks):
             try:
@@ -110,18 +114,21 @@ class QueueCommands:
                 raise BatchError(index, error) from error
         starts = range(0, len(prepared), CHUNK)
         return prepared, [
-            self._push_call(prepared[start : start + CHUNK], records[start : start + CHUNK]) for start in starts
+            self._push_call(prepared[start : start + CHUNK], records[start : start + CHUNK])
+            for start in starts
         ]
 
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
             raise TaskValidationError(
-                f"push takes a Task, not {type(task).__name__}: call the task function (f(…)), or Task.create(…)"
+                f"push takes a Task, not {type(task).__name__}: call the task function, or Task.create(…)"
             )
         if any(value is not None for value in options.values()):
             task = task.with_options(**options)
         if task.user_id is None:
-            raise TaskValidationError("the task has no user: give user_id to push, to Task.create or to with_options")
+            raise TaskValidationError(
+                "the task has no user: give user_id to push, to Task.create or to with_options"
+            )
         check_id(task.user_id, "user_id")
         check_id(task.task_id, "task_id")
         return task
@@ -153,12 +160,11 @@ class QueueCommands:
     ) -> Call[Claim]:
         """Claim up to `limit` tasks in fair order."""
         check_id(worker_id, "worker_id")
-        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= LONGEST_BATCH:
-            raise TaskValidationError(f"limit must be a whole number from 1 to {LONGEST_BATCH:,}, not {limit!r}")
+        lease_ms = self._lease_ms(lease)
         options = self._options(
             worker=worker_id,
-            limit=limit,
-            lease_ms=self._lease_ms(lease),
+            limit=_batch_limit(limit),
+            lease_ms=lease_ms,
             users=_names(users),
             steal=steal or None,
             ageing_us=self._ageing_us,
@@ -166,7 +172,7 @@ class QueueCommands:
         )
 
         def read(reply: Any) -> Claim:
-            return replies.read_claim(reply, worker_id, self._lease_ms(lease), self._queued_at)
+            return self._reader.claim(reply, worker_id, lease_ms)
 
         return self._call("claim", (options,), read, idempotent=False)
 
@@ -210,12 +216,6 @@ class QueueCommands:
             raise TaskValidationError("lease must be longer than 0 s")
         return milliseconds
 
-    def _queued_at(self, place: int, priority: int) -> int:
-        """The time (ms) at which a task took its place; the inverse of `place_of` in includes/lane.lua."""
-        if priority == Priority.CRITICAL:
-            return (place + 4_000_000_000_000_000) // 1000
-        return (place + (priority - 1) * self._ageing_us) // 1000
-
     # --- ending an attempt ---
 
     def encode_result(self, result: Any) -> bytes:
@@ -242,7 +242,9 @@ class QueueCommands:
     ) -> tuple[Call[bool], TaskState]:
         """The call that fails an attempt, and the state the task will have by the retry decision."""
         if not failure_type or len(failure_type) > 40:  # noqa: PLR2004 - a word, not a text
-            raise TaskValidationError(f"failure_type must be a word of up to 40 characters, not {failure_type!r}")
+            raise TaskValidationError(
+                f"failure_type must be a word of up to 40 characters, not {failure_type!r}"
+            )
         delay = None if failure_type in POINTLESS else self._retry_delay(task, error)
         entry = {"type": failure_type, "error": _error_text(error), "traceback": _traceback(error)}
         options = self._options(
@@ -311,7 +313,9 @@ class QueueCommands:
 
     def cancel(self, user_id: str, task_id: str) -> Flow[bool]:
         """Cancel a live task: whether it is canceled now."""
-        state = yield self._call("cancel", (self._ending_options, _member(user_id, task_id)), replies.read_state)
+        state = yield self._call(
+            "cancel", (self._ending_options, _member(user_id, task_id)), replies.read_state
+        )
         return state is TaskState.CANCELED
 
     def requeue(self, user_id: str, task_id: str) -> Flow[Task[Any]]:
@@ -328,7 +332,7 @@ class QueueCommands:
         """All that is known of a task."""
 
         def read(reply: Any) -> Task[Any] | None:
-            return replies.read_task(reply, user_id, task_id, self._queued_at) if reply else None
+            return self._reader.one(reply, user_id, task_id) if reply else None
 
         return self._call("get", (b"{}", _member(user_id, task_id)), read)
 
@@ -338,7 +342,7 @@ class QueueCommands:
 
     def decode_result(self, data: bytes, returns: Any) -> Any:
         """A result as the function's annotation has it."""
-        value = codec.decode(data, allow_pickle=self._allow_pickle)
+        value = codec.decode(data, allow_pickle=self._reader.unpickle)
         return codec.convert(value, returns, "the result")
 
     def cleanup(self, limit: int = 1000) -> Call[int]:
@@ -361,7 +365,9 @@ class QueueCommands:
         options = self._options(limit=_batch_limit(limit), offset=_offset(offset))
         return self._call("users", (options,), replies.read_users)
 
-    def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> Flow[list[Task[Any]]]:
+    def failed_tasks(
+        self, user_id: str | None = None, limit: int = 100, offset: int = 0
+    ) -> Flow[list[Task[Any]]]:
         """A page of the dead letter queue; with a user, looks through it in bounded steps."""
         limit, offset = _batch_limit(limit), _offset(offset)
         user = None if user_id is None else escape(check_id(user_id, "user_id"))
@@ -369,9 +375,7 @@ class QueueCommands:
         position, skip = (offset, 0) if user is None else (0, offset)
         while True:
             options = self._options(limit=limit, offset=position, user=user)
-            seen, tasks = yield self._call(
-                "failed", (options,), lambda reply: replies.read_failed(reply, self._queued_at)
-            )
+            seen, tasks = yield self._call("failed", (options,), self._reader.failed)
             found += tasks
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
@@ -441,4 +445,3 @@ def _traceback(error: BaseException | str) -> str:
     except Exception:  # noqa: BLE001 - it formats the same __str__
         text = "".join(traceback.format_tb(error.__traceback__))
     return _printable(text)[-TRACEBACK_LENGTH:]
-

@@ -15,7 +15,7 @@ class Connection:
     """The configuration to use, and the embedded server it keeps running, if it names one."""
 
     def __init__(self, source: str | FairQueueConfig | None) -> None:
-        self.config = _configuration(source)
+        self.config = configuration_of(source)
         self._server: EmbeddedServer | None = None
         url = self.config.redis.url
         if url is not None and self.config.redis.is_embedded:
@@ -34,7 +34,12 @@ class Connection:
             self._server = None
 
 
-def _configuration(source: str | FairQueueConfig | None) -> FairQueueConfig:
+def configuration_of(source: str | FairQueueConfig | None) -> FairQueueConfig:
+    """The configuration that a URL, a configuration or nothing stands for.
+
+    Raises:
+        ConfigurationError: It cannot be used; the message says why.
+    """
     from fairque.core.config import FairQueueConfig  # noqa: PLC0415 - pydantic loads when it is used
 
     if source is None:

@@ -46,7 +46,8 @@ class _Handle(Generic[R]):
         self._returns = returns
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} user_id={self.user_id!r} task_id={self.task_id!r} created={self.created}>"
+        name = type(self).__name__
+        return f"<{name} user_id={self.user_id!r} task_id={self.task_id!r} created={self.created}>"
 
     def _state_flow(self) -> Flow[TaskState]:
         state, *_ = yield self._commands.fate_call(self.user_id, self.task_id)
@@ -156,14 +157,14 @@ class AsyncTaskHandle(_Handle[R]):
         )
         self._queue = queue
 
-    async def state(self) -> TaskState:  # noqa: D102 - as in TaskHandle
+    async def state(self) -> TaskState:
         return await self._queue.run(self._state_flow())
 
-    async def info(self) -> Task[Any]:  # noqa: D102 - as in TaskHandle
+    async def info(self) -> Task[Any]:
         return await self._queue.run(self._info_flow())
 
-    async def result(self, timeout: Seconds | None = None) -> R:  # noqa: D102, ASYNC109 - as in TaskHandle
-        return await self._queue.run(self._result_flow(timeout))  # type: ignore[no-any-return]
+    async def result(self, timeout: Seconds | None = None) -> R:
+        return await self._queue.run(self._result_flow(timeout))
 
-    async def cancel(self) -> bool:  # noqa: D102 - as in TaskHandle
+    async def cancel(self) -> bool:
         return await self._queue.cancel(self.user_id, self.task_id)

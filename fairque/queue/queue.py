@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fairque.core.calls import single
 from fairque.core.models import Priority, QueueHealth, QueueStats, Task, TaskState, UserStats
-from fairque.core.units import Moment, Seconds
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import TaskHandle
 from fairque.utils.lua_manager import LuaScriptManager
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from types import TracebackType
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
+    from fairque.core.units import Moment, Seconds
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -38,9 +38,9 @@ class TaskQueue:
         self._connection = Connection(source)
         self.config = self._connection.config
         self.commands = QueueCommands(self.config.queue)
-        self._manager = LuaScriptManager(self.config.redis)
+        self.manager = LuaScriptManager(self.config.redis)
 
-    def __enter__(self) -> TaskQueue:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -50,12 +50,12 @@ class TaskQueue:
 
     def close(self) -> None:
         """Close all connections; an embedded server stops with its last user."""
-        self._manager.close()
+        self.manager.close()
         self._connection.close()
 
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow of calls to its end (for parts of FairQueue that are written as flows)."""
-        return self._manager.run(flow)
+        return self.manager.run(flow)
 
     # --- pushing ---
 
@@ -202,9 +202,7 @@ class TaskQueue:
         """
         self.run(self.commands.finish(results))
 
-    def fail(
-        self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
-    ) -> TaskState:
+    def fail(self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed") -> TaskState:
         """Fail a popped task: it is retried later, or goes to the dead letter queue.
 
         Args:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fairque.core.keys import split_member, unescape
 from fairque.core.models import (
     Attempt,
+    Priority,
     QueueHealth,
     QueueStats,
     Run,
@@ -21,7 +21,10 @@ from fairque.core.models import (
     decode_task,
 )
 
-QueuedAt: TypeAlias = Callable[[int, int], int]  # (place, priority) → ms
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CRITICAL_BAND = 4_000_000_000_000_000  # as in includes/lane.lua
 
 
 class Fate(IntEnum):
@@ -61,71 +64,83 @@ def read_members(reply: Any) -> list[tuple[str, str]]:
     return [split_member(name) for name in reply]
 
 
-def read_claim(reply: Any, worker_id: str, lease_ms: int, queued_at: QueuedAt) -> Claim:
-    """The reply of claim.lua."""
-    pause, more, now = reply[:3]
-    tasks = []
-    for i in range(3, len(reply), 5):
-        name, attempt, place, failures, record = reply[i : i + 5]
-        run = Run(
-            attempt=attempt,
-            place=place.decode(),
-            worker=worker_id,
-            started_at=now,
-            lease_expires_at=now + lease_ms,
-            failures=failures,
-        )
-        task = decode_task(record, *split_member(name), state=TaskState.STARTED, run=run)
-        run = msgspec.structs.replace(run, queued_at=queued_at(int(place), task.header.priority))
-        tasks.append(msgspec.structs.replace(task, run=run))
-    return Claim(tuple(tasks), more == 1, None if pause < 0 else pause / 1000)
+@dataclass(frozen=True, slots=True)
+class TaskReader:
+    """Reads replies that hold tasks.
+
+    Args:
+        ageing_us: The queue's ageing per level of priority, in microseconds.
+        unpickle: Whether pickled bodies may be read.
+    """
+
+    ageing_us: int
+    unpickle: bool
+
+    def claim(self, reply: Any, worker_id: str, lease_ms: int) -> Claim:
+        """The reply of claim.lua."""
+        pause, more, now = reply[:3]
+        tasks = []
+        for name, attempt, place, failures, record in _groups(reply[3:], 5):
+            run = Run(
+                attempt=attempt,
+                place=place.decode(),
+                worker=worker_id,
+                started_at=now,
+                lease_expires_at=now + lease_ms,
+                failures=failures,
+            )
+            tasks.append(self._task(record, *split_member(name), TaskState.STARTED, run))
+        return Claim(tuple(tasks), more == 1, None if pause < 0 else pause / 1000)
+
+    def one(self, reply: Any, user_id: str, task_id: str) -> Task[Any]:
+        """The reply of get.lua."""
+        state_name, score, record, fields = reply
+        state, at = TaskState(state_name.decode()), int(score)
+        run = _run(fields)
+        if state is TaskState.QUEUED:
+            run = msgspec.structs.replace(run, place=str(at))
+        elif state is TaskState.SCHEDULED:
+            run = msgspec.structs.replace(run, due_at=at // 1000)
+        elif state is TaskState.STARTED:
+            run = msgspec.structs.replace(run, lease_expires_at=at)
+        return self._task(record, user_id, task_id, state, run)
+
+    def failed(self, reply: Any) -> tuple[int, list[Task[Any]]]:
+        """The reply of failed.lua: how many were looked at, and the tasks."""
+        return reply[0], [
+            self._task(record, *split_member(name), TaskState.FAILED, _run(fields))
+            for name, record, fields in _groups(reply[1:], 3)
+        ]
+
+    def _task(self, record: bytes, user_id: str, task_id: str, state: TaskState, run: Run) -> Task[Any]:
+        task = decode_task(record, user_id, task_id, state=state, run=run, unpickle=self.unpickle)
+        if not run.place:
+            return task
+        run = msgspec.structs.replace(run, queued_at=self._queued_at(int(run.place), task.header.priority))
+        return msgspec.structs.replace(task, run=run)
+
+    def _queued_at(self, place: int, priority: int) -> int:
+        """When (ms) a task took its place: the inverse of `place_of` in includes/lane.lua."""
+        if priority == Priority.CRITICAL:
+            return (place + CRITICAL_BAND) // 1000
+        return (place + (priority - 1) * self.ageing_us) // 1000
 
 
-def read_task(reply: Any, user_id: str, task_id: str, queued_at: QueuedAt) -> Task[Any]:
-    """The reply of get.lua."""
-    state, score, record, fields = reply
-    return _task(TaskState(state.decode()), int(score), record, fields, user_id, task_id, queued_at)
-
-
-def read_failed(reply: Any, queued_at: QueuedAt) -> tuple[int, list[Task[Any]]]:
-    """The reply of failed.lua: how many were looked at, and the tasks."""
-    tasks = [
-        _task(TaskState.FAILED, 0, record, fields, *split_member(name), queued_at)
-        for name, record, fields in _groups(reply[1:], 3)
-    ]
-    return reply[0], tasks
-
-
-def _task(
-    state: TaskState,
-    score: int,
-    record: bytes,
-    fields: list[bytes],
-    user_id: str,
-    task_id: str,
-    queued_at: QueuedAt,
-) -> Task[Any]:
+def _run(fields: list[bytes]) -> Run:
+    """The fields of a run hash (field, value, …)."""
     stored = {name.decode(): value for name, value in _groups(fields, 2)}
-    place = stored.get("place", b"").decode()
-    if state is TaskState.QUEUED:
-        place = str(score)
-    task = decode_task(record, user_id, task_id, state=state, run=Run())
-    run = Run(
+    return Run(
         attempt=int(stored.get("attempt", 0)),
-        place=place,
+        place=stored.get("place", b"").decode(),
         worker=_text(stored.get("worker")),
-        queued_at=queued_at(int(place), task.header.priority) if place else None,
         started_at=_whole(stored.get("started_at")),
         finished_at=_whole(stored.get("finished_at")),
-        due_at=score // 1000 if state is TaskState.SCHEDULED else None,
-        lease_expires_at=score if state is TaskState.STARTED else None,
         failures=int(stored.get("failures", 0)),
         crashes=int(stored.get("crashes", 0)),
         failure_type=_text(stored.get("failure_type")),
         error=_text(stored.get("error")),
         history=_decode_history(stored.get("history", b"[]")),
     )
-    return msgspec.structs.replace(task, run=run)
 
 
 _decode_history = msgspec.json.Decoder(tuple[Attempt, ...]).decode
@@ -176,7 +191,7 @@ def read_health(reply: Any) -> QueueHealth:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         problems.append(
-            f"maxmemory-policy is {policy}: the server may drop tasks — CONFIG SET maxmemory-policy noeviction"
+            f"maxmemory-policy is {policy}, which may drop tasks — CONFIG SET maxmemory-policy noeviction"
         )
     if info.get("aof_enabled") == "0":
         problems.append("no append-only file: a crash of the server loses tasks — CONFIG SET appendonly yes")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +14,8 @@ from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import _BaseLuaScriptManager
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fairque.core.config import RedisConfig
     from fairque.utils.script_loader import ScriptLoader
 
@@ -28,7 +29,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         super().__init__(config, loader)
-        self.client = config.create_async_redis_client()
+        self.client: Any = config.create_async_redis_client()
         self._blocking: Any = None
         self._listener: AsyncListener | None = None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,6 +28,8 @@ from fairque.utils.listener import Ear, ThreadListener
 from fairque.utils.script_loader import ScriptLoader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fairque.core.config import RedisConfig
 
 T = TypeVar("T")
@@ -85,8 +86,9 @@ class _BaseLuaScriptManager:
         return ("EVALSHA", self._loader.load(call.script).sha, 1, call.root, *call.args)
 
     def _full_arguments(self, call: Call[Any]) -> tuple[Any, ...]:
-        """The EVAL command that recovers from NOSCRIPT. It loads and runs in one step, so that a server
-        whose scripts are flushed again and again cannot come in between.
+        """The EVAL command that recovers from NOSCRIPT.
+
+        It loads and runs in one step, so that scripts flushed again and again cannot come in between.
         """
         return ("EVAL", self._loader.load(call.script).source, 1, call.root, *call.args)
 
@@ -110,13 +112,15 @@ class _BaseLuaScriptManager:
         lost = isinstance(error, (ServerUnavailableError, ServerLoadingError))
         if not lost or not call.idempotent or tries > self.RETRIES:
             return None
-        return random.uniform(0.2, 1) * min(self.LONGEST_PAUSE, 0.05 * 2**tries)  # noqa: S311 - jitter
+        return random.uniform(0.2, 1) * min(self.LONGEST_PAUSE, 0.05 * 2.0**tries)  # noqa: S311 - jitter
 
 
 def _advice(kind: type[ServerError], error: Exception) -> str:
     text = str(error) or type(error).__name__
     if kind is ServerOutOfMemoryError:
-        return f"the server is out of memory (maxmemory): {text} — let workers drain the queue, or give it more"
+        return (
+            f"the server is out of memory (maxmemory): {text} — let workers drain the queue, or give it more"
+        )
     if kind is ServerUnavailableError:
         return f"the server cannot be reached: {text} — check the URL and that the server is running"
     return text
@@ -135,7 +139,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         super().__init__(config, loader)
-        self.client = config.create_redis_client()
+        self.client: Any = config.create_redis_client()
         self._lock = threading.Lock()
         self._blocking: Any = None
         self._listener: ThreadListener | None = None

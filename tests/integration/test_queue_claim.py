@@ -127,7 +127,9 @@ def test_a_waiting_pop_wakes_when_a_scheduled_task_is_due(queue: TaskQueue, raw:
     assert task.task_id == "t"
 
 
-def test_a_waiting_pop_learns_of_a_task_that_is_due_earlier_than_it_knew(queue: TaskQueue, raw: Redis) -> None:
+def test_a_waiting_pop_learns_of_a_task_that_is_due_earlier_than_it_knew(
+    queue: TaskQueue, raw: Redis
+) -> None:
     queue.push(make("u", "late", delay=600))
     waiter = waiting_pop(queue, raw, block=20)
     start = time.perf_counter()
@@ -137,7 +139,9 @@ def test_a_waiting_pop_learns_of_a_task_that_is_due_earlier_than_it_knew(queue: 
     assert 0.15 < came - start < 1
 
 
-def test_a_waiting_pop_is_woken_by_a_retry_a_release_a_requeue_and_a_reclaim(queue: TaskQueue, raw: Redis) -> None:
+def test_a_waiting_pop_is_woken_by_a_retry_a_release_a_requeue_and_a_reclaim(
+    queue: TaskQueue, raw: Redis
+) -> None:
     push(queue, "u", "t")
     task = popped(queue)
 
@@ -173,7 +177,9 @@ def test_every_waiter_gets_a_task_of_one_batch(queue: TaskQueue, raw: Redis) -> 
     assert time.monotonic() - start < 1
 
 
-def test_a_waiter_for_some_users_does_not_swallow_the_wake_ups_of_others(queue: TaskQueue, raw: Redis) -> None:
+def test_a_waiter_for_some_users_does_not_swallow_the_wake_ups_of_others(
+    queue: TaskQueue, raw: Redis
+) -> None:
     picky = waiting_pop(queue, raw, block=20, users=["mine"])
     anybody = waiting_pop(queue, raw, block=20)
     start = time.monotonic()

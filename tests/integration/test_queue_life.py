@@ -25,7 +25,9 @@ def wait_until_due(queue: TaskQueue, raw: Redis, user: str, name: str) -> None:
 # --- fail and retry ---
 
 
-def test_a_failed_attempt_is_retried_and_then_goes_to_the_dead_letter_queue(queue: TaskQueue, raw: Redis) -> None:
+def test_a_failed_attempt_is_retried_and_then_goes_to_the_dead_letter_queue(
+    queue: TaskQueue, raw: Redis
+) -> None:
     push(queue, "u", "t", max_retries=2)
     for attempt in (1, 2):
         task = popped(queue)
@@ -125,7 +127,9 @@ def test_the_history_keeps_the_last_ten(queue: TaskQueue, raw: Redis) -> None:
     assert info.failures == 12
 
 
-def test_a_retried_task_keeps_its_priority_and_takes_the_place_of_its_due_time(queue: TaskQueue, raw: Redis) -> None:
+def test_a_retried_task_keeps_its_priority_and_takes_the_place_of_its_due_time(
+    queue: TaskQueue, raw: Redis
+) -> None:
     push(queue, "u", "low", priority=Priority.LOW)
     queue.fail(popped(queue), Retry(delay=0.001))
     push(queue, "u", "normal")

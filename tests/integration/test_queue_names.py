@@ -135,7 +135,24 @@ def test_an_unknown_task_is_named_as_it_was_asked_for(queue: TaskQueue, case: st
 
 
 def test_names_that_look_alike_when_joined_stay_apart(queue: TaskQueue) -> None:
-    parts = ["a", "b", ":", "%", "%3A", "a:", ":b", "a:b", "a%3Ab", "a%253Ab", "a:b:a", "::", "a%", "%25", "3A", "a%3"]
+    parts = [
+        "a",
+        "b",
+        ":",
+        "%",
+        "%3A",
+        "a:",
+        ":b",
+        "a:b",
+        "a%3Ab",
+        "a%253Ab",
+        "a:b:a",
+        "::",
+        "a%",
+        "%25",
+        "3A",
+        "a%3",
+    ]
     pairs = list(itertools.product(parts, parts))
     handles = queue.push_batch([make(user, name) for user, name in pairs])
     assert all(handle.created for handle in handles)

@@ -45,7 +45,9 @@ def test_a_pushed_task_comes_out_as_it_went_in(queue: TaskQueue) -> None:
 
 def test_options_given_to_push_replace_those_of_the_task(queue: TaskQueue) -> None:
     task = Task.create(user_id="a", task_id="t", priority=Priority.LOW, max_retries=1)
-    handle = queue.push(task, user_id="b", task_id="u", priority=6, max_retries=0, timeout=timedelta(seconds=3))
+    handle = queue.push(
+        task, user_id="b", task_id="u", priority=6, max_retries=0, timeout=timedelta(seconds=3)
+    )
     assert (handle.user_id, handle.task_id) == ("b", "u")
     info = handle.info()
     assert (info.priority, info.max_retries, info.timeout) == (Priority.CRITICAL, 0, 3.0)

@@ -57,19 +57,34 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "priority True": ({"user_id": "u", "priority": True}, "priority must be one of .* not True"),
     "priority text": ({"user_id": "u", "priority": "HIGH"}, "priority must be one of .* not 'HIGH'"),
     "delay negative": ({"user_id": "u", "delay": -0.001}, "delay must not be negative: -0.001"),
-    "delay negative timedelta": ({"user_id": "u", "delay": timedelta(seconds=-1)}, "delay must not be negative"),
+    "delay negative timedelta": (
+        {"user_id": "u", "delay": timedelta(seconds=-1)},
+        "delay must not be negative",
+    ),
     "delay NaN": ({"user_id": "u", "delay": math.nan}, "delay must be a finite number of seconds, not nan"),
-    "delay infinite": ({"user_id": "u", "delay": math.inf}, "delay must be a finite number of seconds, not inf"),
+    "delay infinite": (
+        {"user_id": "u", "delay": math.inf},
+        "delay must be a finite number of seconds, not inf",
+    ),
     "delay text": ({"user_id": "u", "delay": "5"}, "delay must be seconds or a timedelta, not str: '5'"),
     "delay bool": ({"user_id": "u", "delay": True}, "delay must be seconds or a timedelta, not bool"),
     "delay endless": ({"user_id": "u", "delay": 1e18}, "delay is over 200 years"),
     "delay enormous": ({"user_id": "u", "delay": 10**400}, "delay is over 200 years"),
-    "execute_after NaN": ({"user_id": "u", "execute_after": math.nan}, "execute_after must be a finite number"),
-    "execute_after naive": ({"user_id": "u", "execute_after": datetime(2030, 1, 1)}, "execute_after needs a time zone"),
+    "execute_after NaN": (
+        {"user_id": "u", "execute_after": math.nan},
+        "execute_after must be a finite number",
+    ),
+    "execute_after naive": (
+        {"user_id": "u", "execute_after": datetime(2030, 1, 1)},
+        "execute_after needs a time zone",
+    ),
     "execute_after negative": ({"user_id": "u", "execute_after": -1}, "execute_after must not be negative"),
     "both times": ({"user_id": "u", "delay": 1, "execute_after": 1}, "give delay or execute_after, not both"),
     "expires_at NaN": ({"user_id": "u", "expires_at": math.nan}, "expires_at must be a finite number"),
-    "expires_at naive": ({"user_id": "u", "expires_at": datetime(2030, 1, 1)}, "expires_at needs a time zone"),
+    "expires_at naive": (
+        {"user_id": "u", "expires_at": datetime(2030, 1, 1)},
+        "expires_at needs a time zone",
+    ),
     "retries negative": ({"user_id": "u", "max_retries": -1}, "max_retries must be a whole number from 0"),
     "retries 1.5": ({"user_id": "u", "max_retries": 1.5}, "max_retries must be a whole number"),
     "retries endless": ({"user_id": "u", "max_retries": 10**7}, "from 0 to 1,000,000, not 10000000"),
@@ -99,7 +114,9 @@ def test_only_a_task_can_be_pushed(queue: TaskQueue, thing: Any) -> None:
         queue.push(thing, user_id="u")
 
 
-def test_the_payload_may_have_its_limit_and_not_a_byte_more(queue: TaskQueue, raw: Redis, prefix: str) -> None:
+def test_the_payload_may_have_its_limit_and_not_a_byte_more(
+    queue: TaskQueue, raw: Redis, prefix: str
+) -> None:
     with pytest.raises(PayloadTooLargeError, match="has 1,048,577 bytes, the limit is 1,048,576") as caught:
         queue.push(Task.create(user_id="u", payload="x" * (1_048_576 - 1)))
     assert (caught.value.size, caught.value.limit) == (1_048_577, 1_048_576)
@@ -125,7 +142,10 @@ def test_the_limit_of_payloads_is_a_setting(open_queue: OpenQueue) -> None:
 BAD_ARGUMENTS: dict[str, tuple[Callable[[], Task[Any]], str]] = {
     "an object": (lambda: paint("c", Opaque()), "argument 2 cannot be carried as json: .*Opaque"),
     "by keyword": (lambda: paint("c", colour=Opaque()), "argument 'colour' cannot be carried"),
-    "deep inside": (lambda: paint("c", more={"a": [1, {"b": Opaque()}]}), r"argument 'more'\['a'\]\[1\]\['b'\]"),
+    "deep inside": (
+        lambda: paint("c", more={"a": [1, {"b": Opaque()}]}),
+        r"argument 'more'\['a'\]\[1\]\['b'\]",
+    ),
     "NaN": (lambda: paint("c", math.nan), "argument 2 cannot be carried as json: nan has no JSON form"),
     "infinity inside": (lambda: paint("c", [1, None, -math.inf]), r"argument 2\[2\] .*-inf has no JSON form"),
     "a key that is no text": (lambda: paint("c", {None: 1}), "argument 2 cannot be carried"),
@@ -170,7 +190,9 @@ def test_a_payload_that_json_cannot_carry_is_named_by_its_path(
 def test_one_bad_task_of_a_batch_is_named_and_none_is_pushed(queue: TaskQueue, index: int) -> None:
     tasks = [make("u", str(i)) for i in range(1000)]
     tasks[index] = Task.create(payload="no user")
-    with pytest.raises(BatchError, match=f"task {index} of the batch was refused, nothing was pushed: .*no user") as e:
+    with pytest.raises(
+        BatchError, match=f"task {index} of the batch was refused, nothing was pushed: .*no user"
+    ) as e:
         queue.push_batch(tasks)
     assert e.value.index == index
     assert isinstance(e.value.__cause__, TaskValidationError)
@@ -192,7 +214,10 @@ BAD_CLAIMS: dict[str, tuple[Callable[[TaskQueue], Any], str]] = {
     "limit 1001": (lambda q: q.pop_batch("w", 1001), "limit must be a whole number from 1 to 1,000"),
     "limit True": (lambda q: q.pop_batch("w", True), "limit must be a whole number"),
     "limit 1.5": (lambda q: q.pop_batch("w", 1.5), "limit must be a whole number"),  # type: ignore[arg-type]
-    "users text": (lambda q: q.pop("w", users="abc"), "users must be a list of user ids, not one string: 'abc'"),
+    "users text": (
+        lambda q: q.pop("w", users="abc"),
+        "users must be a list of user ids, not one string: 'abc'",
+    ),
     "users of numbers": (lambda q: q.pop("w", users=[1]), "users must be a string"),  # type: ignore[list-item]
     "users too many": (lambda q: q.pop("w", users=[str(i) for i in range(1001)]), "names 1,001 users"),
     "lease 0": (lambda q: q.pop("w", lease=0), "lease must be longer than 0 s"),

@@ -103,7 +103,9 @@ def _one_place_each(shard: Shard) -> list[str]:
     where = _where(shard)
     tasks = shard.parts["task"]
     found = [f"task {task!r} is nowhere" for task in tasks if task not in where]
-    found += [f"{member!r} is in {places} and not a task" for member, places in where.items() if member not in tasks]
+    found += [
+        f"{member!r} is in {places} and not a task" for member, places in where.items() if member not in tasks
+    ]
     found += [f"{member!r} is in {places}" for member, places in where.items() if len(places) != 1]
     found += [f"run:{run} has no task" for run in shard.parts["run"] - tasks]
     for result in shard.parts["result"]:
@@ -139,7 +141,9 @@ def _users(shard: Shard) -> list[str]:
         if int(record["live"]) != live[name]:
             found.append(f"{name!r} has live {record['live']}, and {live[name]} live tasks")
         if (shard.index.get(name) == 0) != (live[name] > 0):
-            found.append(f"{name!r} stands at {shard.index.get(name)} in the index with {live[name]} live tasks")
+            found.append(
+                f"{name!r} stands at {shard.index.get(name)} in the index with {live[name]} live tasks"
+            )
         if name in shard.ring and float(record["v"]) != shard.ring[name]:
             found.append(f"{name!r} is at {shard.ring[name]} in the ring and {record['v']} in its record")
     return found

@@ -1,0 +1,126 @@
+"""FairQueue: a task queue on Redis or Valkey that gives every user a fair share of the workers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fairque.core.context import TaskContext, current_task
+from fairque.core.exceptions import (
+    BatchError,
+    ConfigurationError,
+    DecodeError,
+    EmbeddedServerError,
+    EncodeError,
+    FairQueueError,
+    FunctionConflictError,
+    LeaseLostError,
+    PayloadTooLargeError,
+    ResultExpiredError,
+    ResultTimeoutError,
+    ScriptError,
+    ServerError,
+    ServerLoadingError,
+    ServerOutOfMemoryError,
+    ServerReadOnlyError,
+    ServerUnavailableError,
+    SlotMovedError,
+    TaskCanceledError,
+    TaskError,
+    TaskFailedError,
+    TaskNotFoundError,
+    TaskStateError,
+    TaskValidationError,
+    UnknownFunctionError,
+)
+from fairque.core.function import TaskFunction
+from fairque.core.models import Priority, QueueHealth, QueueStats, Task, TaskState, UserStats
+from fairque.core.retry import Retry
+from fairque.decorator import task
+from fairque.queue.async_queue import AsyncTaskQueue
+from fairque.queue.handle import AsyncTaskHandle, TaskHandle
+from fairque.queue.queue import TaskQueue
+from fairque.worker.async_worker import AsyncWorker
+from fairque.worker.handler import AsyncTaskHandler, TaskHandler
+from fairque.worker.worker import Worker
+
+if TYPE_CHECKING:
+    from fairque.core.config import (
+        FairQueueConfig,
+        QueueConfig,
+        RedisConfig,
+        Retention,
+        SchedulerConfig,
+        SentinelConfig,
+        UserPolicy,
+        WorkerConfig,
+        load_scheduler_config,
+        load_worker_config,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncTaskHandle",
+    "AsyncTaskHandler",
+    "AsyncTaskQueue",
+    "AsyncWorker",
+    "BatchError",
+    "ConfigurationError",
+    "DecodeError",
+    "EmbeddedServerError",
+    "EncodeError",
+    "FairQueueConfig",
+    "FairQueueError",
+    "FunctionConflictError",
+    "LeaseLostError",
+    "PayloadTooLargeError",
+    "Priority",
+    "QueueConfig",
+    "QueueHealth",
+    "QueueStats",
+    "RedisConfig",
+    "ResultExpiredError",
+    "ResultTimeoutError",
+    "Retention",
+    "Retry",
+    "SchedulerConfig",
+    "ScriptError",
+    "SentinelConfig",
+    "ServerError",
+    "ServerLoadingError",
+    "ServerOutOfMemoryError",
+    "ServerReadOnlyError",
+    "ServerUnavailableError",
+    "SlotMovedError",
+    "Task",
+    "TaskCanceledError",
+    "TaskContext",
+    "TaskError",
+    "TaskFailedError",
+    "TaskFunction",
+    "TaskHandle",
+    "TaskHandler",
+    "TaskNotFoundError",
+    "TaskQueue",
+    "TaskState",
+    "TaskStateError",
+    "TaskValidationError",
+    "UnknownFunctionError",
+    "UserPolicy",
+    "UserStats",
+    "Worker",
+    "WorkerConfig",
+    "current_task",
+    "load_scheduler_config",
+    "load_worker_config",
+    "task",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The configuration loads when it is first asked for: pydantic takes longer than all the rest."""
+    if name not in __all__:
+        raise AttributeError(f"module 'fairque' has no attribute {name!r}")
+    from fairque.core import config  # noqa: PLC0415 - see above
+
+    return getattr(config, name)

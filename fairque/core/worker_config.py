@@ -1,0 +1,89 @@
+"""The settings of single processes: workers and schedulers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from fairque.core.strict import Seconds, StrictModel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_ID_LENGTH = 256
+Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+
+
+def user_ids(value: object) -> object:
+    """Check a list of user ids, none of them twice."""
+    if not isinstance(value, list):
+        raise ValueError("must be a list of user ids")  # noqa: TRY004 - pydantic collects ValueErrors
+    for user in value:
+        if not isinstance(user, str):
+            raise ValueError(f"user id {user!r} must be text: put it in quotes")  # noqa: TRY004 - the same
+        if not 1 <= len(user) <= MAX_ID_LENGTH:
+            raise ValueError(f"a user id has 1 to {MAX_ID_LENGTH} characters, this one has {len(user)}")
+    twice = [user for user, count in Counter(value).items() if count > 1]
+    if twice:
+        raise ValueError(f"listed twice: {', '.join(map(repr, twice))}")
+    return value
+
+
+def _user_ids_or_all(value: object) -> object:
+    if isinstance(value, str) and value != "*":
+        raise ValueError('must be a list of user ids, or "*" for all')
+    return value if value == "*" else user_ids(value)
+
+
+class WorkerConfig(StrictModel):
+    """One worker process: whom it serves, and how much at a time."""
+
+    id: Id | None = Field(None, description="Name of the process; unset lets the worker generate one.")
+    assigned_users: Annotated[list[str], BeforeValidator(user_ids)] = Field(
+        default_factory=list, description="Users served first; none assigned means all users alike."
+    )
+    steal_targets: Annotated[list[str] | Literal["*"], BeforeValidator(_user_ids_or_all)] = Field(
+        default_factory=list, description='Users served when no assigned user has ready tasks; "*" is all.'
+    )
+    concurrency: int = Field(10, ge=1, description="Tasks run at the same time.")
+    graceful_shutdown_timeout: Seconds = Field(
+        30.0, description="Seconds that running tasks get to end when the worker is stopped."
+    )
+
+    @model_validator(mode="after")
+    def _nobody_is_assigned_and_stolen_from(self) -> Self:
+        both = [
+            user for user in self.assigned_users if user in self.steal_targets and self.steal_targets != "*"
+        ]
+        if both:
+            names = ", ".join(map(repr, both))
+            raise ValueError(f"assigned_users and steal_targets both list {names}: leave each in one of them")
+        return self
+
+
+class SchedulerConfig(StrictModel):
+    """One scheduler process."""
+
+    id: Id | None = Field(None, description="Name of the process; unset lets the scheduler generate one.")
+
+
+Process = TypeVar("Process", WorkerConfig, SchedulerConfig)
+
+
+def named(process: Process, name: str) -> Process:
+    """The process with an id: its own, else `name`."""
+    return process if process.id else process.model_copy(update={"id": name})
+
+
+def shared_by_mistake(workers: dict[str, WorkerConfig]) -> Iterator[str]:
+    """What two workers must not share: an assigned user, an id."""
+    owners: dict[str, str] = {}
+    ids: dict[str | None, str] = {}
+    for name, worker in workers.items():
+        for user in worker.assigned_users:
+            if owners.setdefault(user, name) != name:
+                yield f"user {user!r} is assigned to both {owners[user]!r} and {name!r}"
+        if ids.setdefault(worker.id, name) != name:
+            yield f"{ids[worker.id]!r} and {name!r} have the same id {worker.id!r}"

@@ -1,0 +1,158 @@
+"""Runs one attempt of one task and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fairque.core.context import TaskContext, enter
+from fairque.core.exceptions import DecodeError, EncodeError, TaskValidationError, UnknownFunctionError
+from fairque.core.registry import registry
+from fairque.worker.handler import AsyncTaskHandler, TaskHandler
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fairque.core.models import Task
+    from fairque.worker.threads import TaskThreads
+
+logger = logging.getLogger("fairque.worker")
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt under way."""
+
+    task: Task[Any]
+    context: TaskContext
+    job: asyncio.Task[None] | None = None
+    # Set when the outcome is no longer wanted: canceled, lease lost, or handed back.
+    dropped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended: with an encoded result, or an error and the type of the failure."""
+
+    task: Task[Any]
+    result: bytes = b""
+    error: BaseException | None = None
+    failure_type: str = "failed"
+
+
+@dataclass(slots=True)
+class Execution:
+    """Runs attempts: `async def` on the loop, plain functions in threads.
+
+    Args:
+        threads: Where plain functions run.
+        encode_result: Turns a result into bytes.
+        handler: Runs tasks that name no function.
+    """
+
+    threads: TaskThreads
+    encode_result: Callable[[Any], bytes]
+    handler: TaskHandler | AsyncTaskHandler | None = None
+
+    async def run(self, running: Running) -> Outcome:
+        """Run the attempt to its end.
+
+        Raises:
+            asyncio.CancelledError: It was interrupted, and `running.dropped` says that this was meant.
+        """
+        task, started = running.task, time.monotonic()
+        outcome = await self._attempt(running)
+        if self.handler is not None and task.function is None and not running.dropped:
+            await self._tell(self.handler, outcome, time.monotonic() - started)
+        return outcome
+
+    def is_interruptible(self, task: Task[Any]) -> bool:
+        """Whether canceling the attempt's job ends it: the loop can be interrupted, threads cannot."""
+        if task.function is None:
+            return isinstance(self.handler, AsyncTaskHandler)
+        return task.function in registry and registry.get(task.function).is_async
+
+    async def _attempt(self, running: Running) -> Outcome:
+        task = running.task
+        try:
+            work = self._work(running)
+        except (UnknownFunctionError, DecodeError, TaskValidationError) as error:
+            return Outcome(task, error=error, failure_type="invalid")
+        try:
+            async with asyncio.timeout(task.timeout) as limit:
+                result = await work()
+        except BaseException as error:
+            running.context.canceled = True  # a thread that goes on cannot be stopped, but it can be told
+            if running.dropped and isinstance(error, asyncio.CancelledError):
+                raise
+            if limit.expired():
+                late = TimeoutError(f"it ran longer than its timeout of {task.timeout:g} s")
+                return Outcome(task, error=late, failure_type="timeout")
+            return Outcome(task, error=error)
+        try:
+            return Outcome(task, result=self.encode_result(result))
+        except EncodeError as error:
+            return Outcome(task, error=error, failure_type="invalid")
+
+    def _work(self, running: Running) -> Callable[[], Awaitable[Any]]:
+        """What to await for the result. Nothing of the task's own code runs yet."""
+        task, context = running.task, running.context
+        if task.function is None:
+            return self._handler_work(task, context)
+        function = registry.get(task.function)
+        args, kwargs = task.call_arguments()
+        bound = function.fit(args, kwargs)
+        if function.is_async:
+
+            async def on_loop() -> Any:
+                enter(context)
+                return await function.invoke(bound, context)
+
+            return on_loop
+
+        def in_thread() -> Any:
+            enter(context)
+            return function.invoke(bound, context)
+
+        return lambda: self.threads.run(in_thread)
+
+    def _handler_work(self, task: Task[Any], context: TaskContext) -> Callable[[], Awaitable[Any]]:
+        handler = self.handler
+        if handler is None:
+            raise UnknownFunctionError(None)
+        _ = task.payload  # undecodable ones fail here, as invalid
+        if isinstance(handler, AsyncTaskHandler):
+            process = handler.process_task
+
+            async def on_loop() -> Any:
+                enter(context)
+                return await process(task)
+
+            return on_loop
+        plain = handler.process_task
+
+        def in_thread() -> Any:
+            enter(context)
+            return plain(task)
+
+        return lambda: self.threads.run(in_thread)
+
+    async def _tell(self, handler: TaskHandler | AsyncTaskHandler, outcome: Outcome, duration: float) -> None:
+        hook: Any  # plain or async, as the handler is
+        arguments: tuple[Any, ...] = (outcome.task, duration)
+        if outcome.error is None:
+            hook = handler.on_task_success
+        elif outcome.failure_type == "timeout":
+            hook = handler.on_task_timeout
+        else:
+            hook, arguments = handler.on_task_failure, (outcome.task, outcome.error, duration)
+        try:
+            if isinstance(handler, AsyncTaskHandler):
+                await hook(*arguments)
+            else:
+                await self.threads.run(lambda: hook(*arguments))
+        except Exception:
+            logger.exception("%s of %s raised; the outcome stands", hook.__name__, type(handler).__name__)

@@ -1,0 +1,125 @@
+"""Heartbeats, from a thread and a connection of their own: a busy loop or pool cannot hold them up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from fairque.core.exceptions import ServerError
+from fairque.queue.replies import Fate
+from fairque.utils.lua_manager import LuaScriptManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fairque.core.config import RedisConfig
+    from fairque.core.models import Task
+    from fairque.queue.commands import QueueCommands
+
+logger = logging.getLogger("fairque.worker")
+
+# An attempt that has outlived its timeout by this is hung: its lease may run out.
+GRACE_SECONDS = 5.0
+CHUNK = 500  # leases renewed by one script
+
+AttemptKey: TypeAlias = tuple[str | None, str, int, str]
+
+
+def attempt_key(task: Task[Any]) -> AttemptKey:
+    """What tells one attempt from every other, also from another life of the same id."""
+    return task.user_id, task.task_id, task.attempt, task.run.place
+
+
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    task: Task[Any]
+    until: float  # time.monotonic()
+
+
+class Heart:
+    """Renews the leases of running tasks, and tells the server that the worker lives.
+
+    Args:
+        config: For the thread's own connection.
+        commands: Builds the calls.
+        worker_id: Whose heart it is.
+        lease: Seconds that each beat is good for; it beats three times in that.
+        on_lost: Called in the thread with an attempt that lost its lease, and how.
+    """
+
+    def __init__(
+        self,
+        config: RedisConfig,
+        commands: QueueCommands,
+        worker_id: str,
+        lease: float,
+        on_lost: Callable[[AttemptKey, Fate], None],
+    ) -> None:
+        self._config = config
+        self._commands = commands
+        self._worker_id = worker_id
+        self._lease = lease
+        self._on_lost = on_lost
+        self._beats: dict[AttemptKey, _Beat] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="fairque-heart", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; returns when the thread has ended, or after a second."""
+        self._stop.set()
+        self._thread.join(1.0)
+
+    def add(self, task: Task[Any]) -> None:
+        """Keep this attempt's lease; at the longest until its timeout and a grace have passed."""
+        hung = float("inf") if task.timeout is None else time.monotonic() + task.timeout + GRACE_SECONDS
+        with self._lock:
+            self._beats[attempt_key(task)] = _Beat(task, hung)
+
+    def remove(self, task: Task[Any]) -> None:
+        """The attempt has ended."""
+        with self._lock:
+            self._beats.pop(attempt_key(task), None)
+
+    def _beat_on(self) -> None:
+        manager = LuaScriptManager(self._config)
+        try:
+            while True:
+                try:
+                    self._beat(manager)
+                except ServerError as error:  # the worker says so once; leases outlast a short outage
+                    logger.debug("heartbeat of worker %s failed: %s", self._worker_id, error)
+                    if self._stop.wait(min(1.0, self._lease / 10)):
+                        return
+                except Exception:
+                    logger.exception("heartbeat of worker %s failed", self._worker_id)
+                if self._stop.wait(self._lease / 3):
+                    return
+        finally:
+            manager.close()
+
+    def _beat(self, manager: LuaScriptManager) -> None:
+        now = time.monotonic()
+        with self._lock:
+            tasks = [beat.task for beat in self._beats.values() if beat.until > now]
+        for start in range(0, max(len(tasks), 1), CHUNK):
+            chunk = tasks[start : start + CHUNK]
+            call = self._commands.heartbeat_call(chunk, worker_id=self._worker_id, lease=self._lease)
+            fates = manager.execute(call)
+            for task, fate in zip(chunk, fates, strict=True):
+                if fate is not Fate.HELD:
+                    self._lose(task, fate)
+
+    def _lose(self, task: Task[Any], fate: Fate) -> None:
+        key = attempt_key(task)
+        with self._lock:
+            known = self._beats.pop(key, None)
+        if known is not None:  # else it ended while the beat was under way
+            self._on_lost(key, fate)

@@ -1,0 +1,80 @@
+"""The blocking face of the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, Self
+
+from fairque.worker.async_worker import AsyncWorker
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Worker:
+    """`AsyncWorker` for programs without an event loop: `run()` blocks, `start()` works in the background.
+
+    Takes the same arguments. As a context manager it works in the background until the block ends.
+    """
+
+    def __init__(self, source: Any = None, **options: Any) -> None:
+        self._engine = AsyncWorker(source, **options)
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def worker_id(self) -> str:
+        """Under which the server knows it."""
+        return self._engine.worker_id
+
+    def run(self) -> None:
+        """Work until stopped, by `stop` from another thread, by SIGTERM or SIGINT, or by a burst's end."""
+        asyncio.run(self._engine.run())
+
+    def start(self) -> None:
+        """Work in a background thread until `stop`.
+
+        Raises:
+            RuntimeError: It works already.
+        """
+        if self._thread is not None:
+            raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
+        self._thread = threading.Thread(target=self._run_in_thread, name="fairque-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop; running tasks get `graceful_shutdown_timeout`. Returns when a started worker has ended.
+
+        Raises:
+            Exception: What ended the background worker, if it was not this call.
+        """
+        self._engine.stop()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait up to `timeout` seconds for a started worker to end by itself (a burst): whether it has."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+            return not self._thread.is_alive()
+        return True
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _run_in_thread(self) -> None:
+        try:
+            self.run()
+        except BaseException as error:  # noqa: BLE001 - raised again by stop()
+            self._error = error

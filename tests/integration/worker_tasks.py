@@ -1,0 +1,125 @@
+"""Tasks that worker tests run, in this process and in worker processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from fairque import Retry, TaskContext, current_task, task
+
+
+@task(name="tests.add")
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@task(name="tests.async_add")
+async def async_add(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+@task(name="tests.succeed_on", max_retries=5, retry_delay=0.01)
+def succeed_on(context: TaskContext, attempt: int) -> int:
+    if context.attempt < attempt:
+        raise ValueError(f"attempt {context.attempt} is too early")
+    return context.attempt
+
+
+@task(name="tests.ask_for_retry", max_retries=2)
+async def ask_for_retry(context: TaskContext) -> int:
+    if context.attempt == 1:
+        raise Retry(delay=0.02, reason="not yet")
+    return context.attempt
+
+
+@task(name="tests.sleep", max_retries=0)
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slept"
+
+
+@task(name="tests.async_sleep", max_retries=0)
+async def async_sleep(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "slept"
+
+
+@task(name="tests.block_the_loop", max_retries=0)
+async def block_the_loop(seconds: float) -> str:
+    time.sleep(seconds)  # noqa: ASYNC251 - blocking the loop is the point
+    return "blocked"
+
+
+@task(name="tests.wait_until_canceled", max_retries=0, timeout=30)
+def wait_until_canceled(journal: str) -> None:
+    context = current_task()
+    write(journal, f"started {context.attempt}")
+    while not context.canceled:
+        time.sleep(0.005)
+    write(journal, f"canceled {context.attempt}")
+
+
+@task(name="tests.async_wait_until_canceled", max_retries=0, timeout=30)
+async def async_wait_until_canceled(journal: str) -> None:
+    context = current_task()
+    write(journal, f"started {context.attempt}")
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        write(journal, f"canceled {context.attempt}")
+        raise
+
+
+@task(name="tests.journaled", max_retries=0)
+def journaled(journal: str, number: int, seconds: float) -> int:
+    """Writes a line when it starts and one when it is done, each with its process and attempt."""
+    context = current_task()
+    write(journal, f"start {number} {context.attempt} {os.getpid()}")
+    time.sleep(seconds)
+    write(journal, f"done {number} {context.attempt} {os.getpid()}")
+    return number
+
+
+@task(name="tests.raise_system_exit", max_retries=0)
+def raise_system_exit() -> None:
+    raise SystemExit(3)
+
+
+@task(name="tests.async_raise_system_exit", max_retries=0)
+async def async_raise_system_exit() -> None:
+    raise SystemExit(3)
+
+
+@task(name="tests.whoami", max_retries=0)
+def whoami(context: TaskContext) -> list[str]:
+    return [context.user_id, context.task_id, str(context.attempt), context.worker_id]
+
+
+@task(name="tests.return_unencodable", max_retries=3)
+def return_unencodable() -> object:
+    return object()
+
+
+@task(name="tests.slow_then_named", max_retries=0, timeout=0.1)
+def outlive_timeout(journal: str) -> str:
+    time.sleep(0.4)
+    write(journal, "outlived")
+    return "too late"
+
+
+def write(journal: str, line: str) -> None:
+    """Append a line, durably: journals are read after processes were killed."""
+    descriptor = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, f"{line}\n".encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lines(journal: Path) -> list[str]:
+    """The journal so far."""
+    return journal.read_text().splitlines() if journal.exists() else []
