@@ -365,6 +365,13 @@ class QueueMachine(RuleBasedStateMachine):
                 task.state = TaskState.QUEUED  # at its old place
         self.model.settle()
 
+    @rule(target=attempts, limit=st.integers(1, 5))
+    def crash(self, limit: int) -> Any:
+        """A worker that is killed at once; its attempts stay around as zombies."""
+        zombies = self.claim(limit, None, steal=False, short=True)
+        self.reclaim(100)
+        return zombies
+
     @rule(user=st.sampled_from(USERS), name=st.sampled_from(IDS))
     def cancel(self, user: str, name: str) -> None:
         task = self.model.tasks.get((user, name))
@@ -399,13 +406,13 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.totals["requeued"] += 1
         self.model.settle()
 
-    @rule(limit=st.sampled_from([1, 100]))
+    @rule(limit=st.sampled_from([1, 1, 2, 100]))
     def cleanup(self, limit: int) -> None:
         sleep_past(self.raw, server_ms(self.raw) + 3)
         ended = self.model.of(TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED)
         assert self.queue.cleanup_expired_tasks(limit) == min(limit, len(ended))
         for task in ended:
-            if limit > 1 or self.queue.get(task.user, task.name) is None:
+            if self.queue.get(task.user, task.name) is None:
                 del self.model.tasks[task.user, task.name]
 
     @initialize()
