@@ -35,11 +35,16 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     async def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its end and return its value."""
+        canceled_before = _cancellations()
         async with AsyncExitStack() as ears:
             heard: dict[str, Ear] = {}
             try:
                 step = next(flow)
                 while True:
+                    # redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation
+                    # that comes just as it is done; without this look a flow that waits would go on waiting.
+                    if _cancellations() > canceled_before:
+                        raise asyncio.CancelledError
                     try:
                         reply = await self._perform(step, heard, ears)
                     except FairQueueError as error:
@@ -154,3 +159,9 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         if self._blocking is not None:
             await self._blocking.aclose()
         await self.client.aclose()
+
+
+def _cancellations() -> int:
+    """How many times the running asyncio task was asked to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()

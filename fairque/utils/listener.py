@@ -43,8 +43,10 @@ class Ear:
     async def async_wait(self, seconds: float) -> None:
         """Wait until something is said or the time is up (asyncio)."""
         assert isinstance(self._event, asyncio.Event)  # noqa: S101 - for the type checker
+        # Not wait_for: before Python 3.12 it swallows a cancellation that meets the event.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         self._event.clear()
 
 
@@ -63,8 +65,8 @@ class AsyncListener:
         """An ear on the topic; what is said once this is entered is not missed."""
         event = asyncio.Event()
         ear = Ear(event, event.set)
-        await self.add(topic, ear)
         try:
+            await self.add(topic, ear)  # may be cancelled while it waits for the server's confirmation
             yield ear
         finally:
             await self.remove(topic, ear)
@@ -80,7 +82,8 @@ class AsyncListener:
         if self._reader is None:
             self._reader = asyncio.create_task(self._read())
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._confirmed[topic].wait(), CONFIRM_SECONDS)
+            async with asyncio.timeout(CONFIRM_SECONDS):
+                await self._confirmed[topic].wait()
 
     async def remove(self, topic: str, ear: Ear) -> None:
         """Take an ear away; the last one ends the subscription."""
@@ -106,8 +109,12 @@ class AsyncListener:
     async def _read_connection(self, client: Any) -> None:
         async with client.pubsub() as pubsub:
             try:
-                await pubsub.subscribe(_IDLE_CHANNEL, *self._ears)
+                await pubsub.subscribe(_IDLE_CHANNEL)
+                # From here on `add` subscribes by itself. Nothing may come between this and the next line: an
+                # ear that is added while the connection is made would be in neither.
                 self._pubsub = pubsub
+                if self._ears:
+                    await pubsub.subscribe(*self._ears)
                 # What was said while there was no connection is lost: let everyone look again.
                 self._notify(*self._ears)
                 while True:
@@ -151,8 +158,8 @@ class ThreadListener:
         """An ear on the topic; what is said once this is entered is not missed."""
         event = threading.Event()
         ear = Ear(event, event.set)
-        self._submit(self._listener.add(topic, ear)).result()
         try:
+            self._submit(self._listener.add(topic, ear)).result()
             yield ear
         finally:
             self._submit(self._listener.remove(topic, ear)).result()

@@ -1,0 +1,484 @@
+"""Random histories of a queue against a model in plain Python, compared after every step.
+
+No step depends on how fast the machine is: a lease is either an hour or over at once, a delay is an hour or
+over at once, and time passes only where a rule waits for the server's clock. Ageing is so slow that priority
+alone decides within a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+from redis import Redis
+
+from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig
+from fairque.core.exceptions import LeaseLostError, TaskNotFoundError, TaskStateError
+from fairque.core.models import Task, TaskState
+from fairque.core.retry import Retry
+from fairque.queue.queue import TaskQueue
+from fairque.utils.embedded import EmbeddedServer
+from tests.support.actions import BLINK, server_ms, sleep_past
+from tests.support.faces import FACES, open_face
+from tests.support.invariants import check_invariants
+
+USERS = ("a", "b", "a:b", "ü")
+IDS = ("1", "2", "3:", "%3A", "5", "6")
+AN_HOUR = 3600.0
+MAX_CRASHES = 2
+MAX_RETRIES = 2
+KEPT = 0.001  # seconds: an ended task is gone with the first cleanup that waits for it
+
+settings.register_profile(
+    "ci", max_examples=45, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
+)
+settings.register_profile("long", max_examples=1500, stateful_step_count=80, deadline=None, print_blob=True)
+PROFILE = settings.get_profile(os.environ.get("FAIRQUE_HYPOTHESIS", "ci"))
+
+
+@dataclass
+class ModelTask:
+    """What the model knows of one task."""
+
+    user: str
+    name: str
+    priority: int
+    order: int  # a tick: the order in which places were taken
+    state: TaskState = TaskState.QUEUED
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    failure_type: str | None = None
+    overdue: bool = False  # its lease has run out
+    due: bool = False  # scheduled, and its time has come
+    failed_attempt: int | None = None
+    life: int = 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return (-self.priority, self.order)
+
+
+@dataclass
+class Model:
+    """The queue as the design has it: users, virtual times, and each task in one state."""
+
+    tasks: dict[tuple[str, str], ModelTask] = field(default_factory=dict)
+    v: dict[str, float] = field(default_factory=lambda: dict.fromkeys(USERS, 0.0))
+    ready: set[str] = field(default_factory=set)  # the users in the ring
+    floor: float = 0.0
+    totals: Counter[str] = field(default_factory=Counter)
+    ticks: Any = field(default_factory=lambda: itertools.count(1))
+    lives: Any = field(default_factory=lambda: itertools.count(1))
+
+    def of(self, *states: TaskState) -> list[ModelTask]:
+        return [task for task in self.tasks.values() if task.state in states]
+
+    def lane(self, user: str) -> list[ModelTask]:
+        mine = [task for task in self.of(TaskState.QUEUED) if task.user == user]
+        return sorted(mine, key=lambda task: task.place)
+
+    def settle(self) -> None:
+        """In the ring if and only if there is ready work; who enters does so at the floor, or with its debt."""
+        now_ready = {user for user in USERS if self.lane(user)}
+        floor = min((self.v[user] for user in self.ready), default=self.floor)
+        for user in now_ready - self.ready:
+            self.v[user] = max(self.v[user], floor)
+        self.ready = now_ready
+
+    def take_place(self, task: ModelTask) -> None:
+        task.state, task.order = TaskState.QUEUED, next(self.ticks)
+
+    def promote(self) -> None:
+        for task in sorted(self.of(TaskState.SCHEDULED), key=lambda task: task.order):
+            if task.due:
+                task.state, task.due = TaskState.QUEUED, False  # it has its tick since it was scheduled
+        self.settle()
+
+    def claim(self, users: list[str] | None, limit: int, *, steal: bool, short: bool) -> list[ModelTask]:
+        self.promote()
+        taken: list[ModelTask] = []
+        among = self.ready if users is None else self.ready & set(users)
+        lanes = {user: self.lane(user) for user in among}
+        served = None
+        while len(taken) < limit and any(lanes.values()):
+            user = min((u for u in lanes if lanes[u]), key=lambda u: (self.v[u], u.encode()))
+            task = lanes[user].pop(0)
+            served = self.v[user] if served is None else max(served, self.v[user])
+            self.v[user] += 1
+            task.state, task.attempt, task.overdue = TaskState.STARTED, task.attempt + 1, short
+            taken.append(task)
+        if served is not None:
+            self.floor = max(self.floor, served)
+        self.settle()
+        self.totals["started"] += len(taken)
+        self.totals["stolen"] += len(taken) if steal else 0
+        return taken
+
+    def end(self, task: ModelTask, state: TaskState) -> None:
+        task.state, task.overdue, task.due = state, False, False
+        self.totals[state.value.lower()] += 1
+
+
+@dataclass(frozen=True)
+class Held:
+    """An attempt as a worker holds it: maybe a zombie by now."""
+
+    task: Task[Any]
+    life: int
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """One history. `face` and `server` are set by the test."""
+
+    server: EmbeddedServer
+    face: str
+    numbers = itertools.count(1)
+
+    attempts: Bundle[Held] = Bundle("attempts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        prefix = f"machine-{os.getpid()}-{next(self.numbers)}"
+        queue = QueueConfig(
+            prefix=prefix,
+            ageing_seconds=1e7,
+            lease_seconds=AN_HOUR,
+            max_crashes=MAX_CRASHES,
+            max_retries=MAX_RETRIES,
+            push_retry_window=0,
+            retention={"finished": KEPT, "failed": KEPT, "canceled": KEPT},
+        )
+        redis = RedisConfig(unix_socket_path=self.server.socket_path)
+        self.queue: TaskQueue = open_face(self.face, FairQueueConfig(redis=redis, queue=queue))
+        self.raw = Redis(unix_socket_path=self.server.socket_path)
+        self.root = f"{prefix}:{{default:0}}"
+        self.model = Model()
+
+    def teardown(self) -> None:
+        self.queue.close()
+        keys: list[bytes] = self.raw.keys("machine-*")  # type: ignore[assignment]
+        if keys:
+            self.raw.delete(*keys)
+        self.raw.close()
+
+    # --- pushing ---
+
+    @rule(
+        tasks=st.lists(
+            st.tuples(
+                st.sampled_from(USERS),
+                st.sampled_from(IDS),
+                st.integers(1, 6),
+                st.sampled_from([None, None, None, 0, BLINK, AN_HOUR]),
+            ),
+            min_size=1,
+            max_size=6,
+        )
+    )
+    def push(self, tasks: list[tuple[str, str, int, float | None]]) -> None:
+        handles = self.queue.push_batch(
+            [
+                Task.create(user_id=user, task_id=name, priority=priority, delay=delay, payload=[user, name])
+                for user, name, priority, delay in tasks
+            ]
+        )
+        pushed = server_ms(self.raw)
+        blinks = False
+        for handle, (user, name, priority, delay) in zip(handles, tasks, strict=True):
+            known = (user, name) in self.model.tasks
+            assert handle.created is not known
+            if known:
+                continue
+            task = ModelTask(user, name, priority, next(self.model.ticks), life=next(self.model.lives))
+            self.model.tasks[user, name] = task
+            self.model.totals["pushed"] += 1
+            if delay:
+                task.state, task.due = TaskState.SCHEDULED, delay == BLINK
+                blinks = blinks or task.due
+        self._reorder_delayed(handles, tasks)
+        self.model.settle()
+        if blinks:
+            sleep_past(self.raw, pushed + 5)
+
+    def _reorder_delayed(self, handles: Any, tasks: Any) -> None:
+        # A short delay moves a task behind what was pushed within that millisecond: give it a later tick.
+        for handle, (user, name, _, delay) in zip(handles, tasks, strict=True):
+            if handle.created and delay:
+                self.model.tasks[user, name].order = next(self.model.ticks)
+
+    # --- claiming ---
+
+    @rule(
+        target=attempts,
+        limit=st.integers(1, 5),
+        users=st.none() | st.lists(st.sampled_from((*USERS, "stranger")), max_size=3),
+        steal=st.booleans(),
+        short=st.booleans(),
+    )
+    def claim(self, limit: int, users: list[str] | None, steal: bool, short: bool) -> Any:
+        lease = BLINK if short else None
+        if steal:
+            limit = 1
+            one = self.queue.steal("thief", users=users, lease=lease)
+            taken = [] if one is None else [one]
+        elif limit == 1:
+            one = self.queue.pop("w", users=users, lease=lease)
+            taken = [] if one is None else [one]
+        else:
+            taken = self.queue.pop_batch("w", limit, users=users, lease=lease)
+        expected = self.model.claim(users, limit, steal=steal, short=short)
+        assert [(t.user_id, t.task_id, t.attempt, t.failures) for t in taken] == [
+            (t.user, t.name, t.attempt, t.failures) for t in expected
+        ]
+        assert [t.payload for t in taken] == [[t.user, t.name] for t in expected]
+        if taken and short:
+            sleep_past(self.raw, max(t.run.lease_expires_at or 0 for t in taken))
+        return multiple(*(Held(t, m.life) for t, m in zip(taken, expected, strict=True)))
+
+    # --- what workers do, zombies among them ---
+
+    def _holder(self, held: Held) -> ModelTask | None:
+        """The task if this attempt holds its lease, as the model sees it."""
+        task = self._current(held)
+        return task if task is not None and task.state is TaskState.STARTED else None
+
+    def _current(self, held: Held) -> ModelTask | None:
+        """The task if this is its last attempt, whatever became of it."""
+        task = self.model.tasks.get((held.task.user_id or "", held.task.task_id))
+        fits = task is not None and task.life == held.life and task.attempt == held.task.attempt
+        return task if fits else None
+
+    @rule(batch=st.lists(attempts, min_size=1, max_size=4))
+    def finish(self, batch: list[Held]) -> None:
+        lost = []
+        for held in batch:
+            task = self._holder(held)
+            if task is not None:
+                self.model.end(task, TaskState.FINISHED)
+            elif (current := self._current(held)) is None or current.state is not TaskState.FINISHED:
+                lost.append((held.task.user_id, held.task.task_id))
+        self.model.settle()
+        self._refused(lost, lambda: self.queue.finish_batch((held.task, "done") for held in batch))
+
+    @rule(held=attempts, kind=st.sampled_from(["at once", "later", "invalid"]))
+    def fail(self, held: Held, kind: str) -> None:
+        task = self._holder(held)
+        current = self._current(held)
+        repeat = task is None and current is not None and current.failed_attempt == held.task.attempt
+        retries = kind != "invalid" and held.task.failures < MAX_RETRIES
+        if task is not None:
+            task.failures += 1
+            task.failed_attempt = task.attempt
+            task.overdue = False
+            if retries:
+                task.state, task.due, task.order = TaskState.SCHEDULED, kind == "at once", next(self.model.ticks)
+                self.model.totals["retried"] += 1
+            else:
+                task.failure_type = "invalid" if kind == "invalid" else "failed"
+                self.model.end(task, TaskState.FAILED)
+        self.model.settle()
+        error = Retry(delay=BLINK if kind == "at once" else AN_HOUR)
+        failure_type = "invalid" if kind == "invalid" else "failed"
+
+        def fail() -> None:
+            state = self.queue.fail(held.task, error, failure_type=failure_type)
+            assert state is (TaskState.SCHEDULED if retries else TaskState.FAILED)
+
+        fine = task is not None or repeat
+        self._refused([] if fine else [(held.task.user_id, held.task.task_id)], fail)
+        if task is not None and task.due:
+            sleep_past(self.raw, server_ms(self.raw) + 3)
+
+    @rule(batch=st.lists(attempts, min_size=1, max_size=4), short=st.booleans())
+    def heartbeat(self, batch: list[Held], short: bool) -> None:
+        lost = []
+        for held in batch:
+            task = self._holder(held)
+            if task is None:
+                lost.append((held.task.user_id, held.task.task_id))
+            else:
+                task.overdue = short
+        lease = BLINK if short else AN_HOUR
+        self._refused(lost, lambda: self.queue.heartbeat([held.task for held in batch], lease=lease))
+        if short:
+            sleep_past(self.raw, server_ms(self.raw) + 2)
+
+    @rule(batch=st.lists(attempts, min_size=1, max_size=4))
+    def release(self, batch: list[Held]) -> None:
+        lost = []
+        for held in batch:
+            task = self._holder(held)
+            if task is None:
+                lost.append((held.task.user_id, held.task.task_id))
+            else:
+                task.state, task.overdue = TaskState.QUEUED, False  # at its old place
+                self.model.totals["released"] += 1
+        self.model.settle()
+        self._refused(lost, lambda: self.queue.release([held.task for held in batch]))
+
+    @rule(held=consumes(attempts))
+    def forget(self, held: Held) -> None:
+        """A worker that is gone for good: its attempt is never heard of again."""
+
+    def _refused(self, lost: list[tuple[str | None, str]], effect: Any) -> None:
+        if not lost:
+            effect()
+            return
+        with pytest.raises(LeaseLostError) as caught:
+            effect()
+        assert list(caught.value.lost) == lost
+
+    # --- the rest ---
+
+    @rule(limit=st.sampled_from([1, 100]))
+    def reclaim(self, limit: int) -> None:
+        overdue = [task for task in self.model.of(TaskState.STARTED) if task.overdue]
+        taken = self.queue.reclaim(limit)
+        assert len(taken) == min(limit, len(overdue))
+        assert set(taken) <= {(task.user, task.name) for task in overdue}
+        for user, name in taken:
+            task = self.model.tasks[user, name]
+            task.crashes, task.overdue = task.crashes + 1, False
+            self.model.totals["reclaimed"] += 1
+            if task.crashes >= MAX_CRASHES:
+                task.failure_type = "poisoned"
+                self.model.end(task, TaskState.FAILED)
+            else:
+                task.state = TaskState.QUEUED  # at its old place
+        self.model.settle()
+
+    @rule(target=attempts, limit=st.integers(1, 5))
+    def crash(self, limit: int) -> Any:
+        """A worker that is killed at once; its attempts stay around as zombies."""
+        zombies = self.claim(limit, None, steal=False, short=True)
+        self.reclaim(100)
+        return zombies
+
+    @rule(user=st.sampled_from(USERS), name=st.sampled_from(IDS))
+    def cancel(self, user: str, name: str) -> None:
+        task = self.model.tasks.get((user, name))
+        if task is None:
+            with pytest.raises(TaskNotFoundError):
+                self.queue.cancel(user, name)
+            return
+        if not task.state.is_terminal:
+            self.model.end(task, TaskState.CANCELED)
+            self.model.settle()
+        assert self.queue.cancel(user, name) is (task.state is TaskState.CANCELED)
+
+    @rule(user=st.sampled_from(USERS), name=st.sampled_from(IDS))
+    def requeue(self, user: str, name: str) -> None:
+        task = self.model.tasks.get((user, name))
+        if task is None or task.state is not TaskState.FAILED:
+            with pytest.raises(TaskNotFoundError if task is None else TaskStateError):
+                self.queue.requeue(user, name)
+            return
+        self._requeue(task)
+
+    @precondition(lambda self: self.model.of(TaskState.FAILED))
+    @rule(seed=st.randoms(use_true_random=False))
+    def requeue_a_dead_letter(self, seed: random.Random) -> None:
+        self._requeue(seed.choice(self.model.of(TaskState.FAILED)))
+
+    def _requeue(self, task: ModelTask) -> None:
+        self.queue.requeue(task.user, task.name)
+        task.failures = task.crashes = 0
+        task.failure_type = None
+        self.model.take_place(task)
+        self.model.totals["requeued"] += 1
+        self.model.settle()
+
+    @rule(limit=st.sampled_from([1, 1, 2, 100]))
+    def cleanup(self, limit: int) -> None:
+        sleep_past(self.raw, server_ms(self.raw) + 3)
+        ended = self.model.of(TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED)
+        assert self.queue.cleanup_expired_tasks(limit) == min(limit, len(ended))
+        for task in ended:
+            if self.queue.get(task.user, task.name) is None:
+                del self.model.tasks[task.user, task.name]
+
+    @initialize()
+    def begin(self) -> None:
+        assert self.queue.pop("w") is None
+
+    # --- after every step ---
+
+    @invariant()
+    def every_task_is_as_the_model_has_it(self) -> None:
+        for user, name in itertools.product(USERS, IDS):
+            task = self.model.tasks.get((user, name))
+            seen = self.queue.get(user, name)
+            if task is None:
+                assert seen is None
+                continue
+            assert seen is not None
+            assert (seen.state, seen.attempt, seen.failures, seen.crashes, seen.failure_type, seen.priority) == (
+                (task.state, task.attempt, task.failures, task.crashes, task.failure_type, task.priority)
+            )
+
+    @invariant()
+    def the_counters_are_as_the_model_has_them(self) -> None:
+        stats = self.queue.stats()
+        states = Counter(task.state for task in self.model.tasks.values())
+        assert (stats.queued, stats.scheduled, stats.started) == (
+            states[TaskState.QUEUED],
+            states[TaskState.SCHEDULED],
+            states[TaskState.STARTED],
+        )
+        assert (stats.finished, stats.failed, stats.canceled) == (
+            states[TaskState.FINISHED],
+            states[TaskState.FAILED],
+            states[TaskState.CANCELED],
+        )
+        assert stats.ready_users == len(self.model.ready)
+        assert dict(stats.totals) == {name: n for name, n in self.model.totals.items() if n}
+
+    @invariant()
+    def every_user_is_as_the_model_has_it(self) -> None:
+        seen = {user.user_id: user for user in self.queue.users()}
+        for user in USERS:
+            mine = [task for task in self.model.tasks.values() if task.user == user]
+            if user not in seen:
+                assert all(task.state.is_terminal for task in mine)
+                continue
+            stats = seen[user]
+            states = Counter(task.state for task in mine)
+            live = sum(not task.state.is_terminal for task in mine)
+            assert (stats.queued, stats.started, stats.live) == (
+                states[TaskState.QUEUED],
+                states[TaskState.STARTED],
+                live,
+            )
+            assert stats.eligible is (user in self.model.ready)
+            assert stats.virtual_time == self.model.v[user]
+
+    @invariant()
+    def the_shard_is_consistent(self) -> None:
+        check_invariants(self.raw, self.root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("face", FACES)
+def test_random_histories_match_the_model(server: EmbeddedServer, face: str) -> None:
+    machine = type("Machine", (QueueMachine,), {"server": server, "face": face})
+    case = machine.TestCase  # type: ignore[attr-defined]
+    case.settings = settings(PROFILE, suppress_health_check=list(HealthCheck))
+    case("runTest").runTest()
