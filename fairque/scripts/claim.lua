@@ -20,6 +20,11 @@ end
 local reply, leases = { -1, 0, now }, {}
 local taken, expired, skipped, served = 0, 0, 0, nil
 
+-- The place goes into the fence, which compares text: always the same digits, never an exponent.
+local function place_text(score)
+  return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
+end
+
 local function has_expired(record)
   local header = string.match(record, '^[^\n]*')
   if not string.find(header, '"expires_at"', 1, true) then
@@ -34,17 +39,16 @@ local function start(user, member, place, record)
   local attempt = (tonumber(run[1]) or 0) + 1
   redis.call(
     'HSET', root .. 'run:' .. member,
-    'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', integer(now)
+    'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now
   )
-  leases[#leases + 1] = integer(now + opts.lease_ms)
-  leases[#leases + 1] = member
+  leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
   served = math.max(served or user.v, user.v)
   charge(user, TASK_COST)
   user.in_flight = user.in_flight + 1
   taken = taken + 1
-  for _, value in ipairs({ member, attempt, place, tonumber(run[2]) or 0, record }) do
-    reply[#reply + 1] = value
-  end
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3] = member, attempt, place
+  reply[n + 4], reply[n + 5] = tonumber(run[2]) or 0, record
 end
 
 local queue = opts.users and first_users_among(opts.users) or first_users(opts.limit)
@@ -55,7 +59,7 @@ while taken < opts.limit and skipped < SKIP_LIMIT and head <= #queue do
   if not popped[1] then
     head = head + 1 -- drained
   else
-    local member, place = user.name .. ':' .. popped[1], integer(tonumber(popped[2]))
+    local member, place = user.name .. ':' .. popped[1], place_text(popped[2])
     local record = redis.call('GET', root .. 'task:' .. member)
     if not record then
       drop_lost(user, member)
@@ -76,7 +80,7 @@ end
 if #leases > 0 then
   redis.call('ZADD', root .. 'leases', unpack(leases))
   local floor = tonumber(redis.call('HGET', root .. 'clock', 'floor')) or 0
-  redis.call('HSET', root .. 'clock', 'floor', exact(math.max(floor, served)))
+  redis.call('HSET', root .. 'clock', 'floor', math.max(floor, served))
 end
 settle_users()
 count('started', taken)
