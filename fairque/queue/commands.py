@@ -157,8 +157,12 @@ class QueueCommands:
         users: Sequence[str] | None = None,
         lease: Seconds | None = None,
         steal: bool = False,
+        claim_id: str | None = None,
     ) -> Call[Claim]:
-        """Claim up to `limit` tasks in fair order."""
+        """Claim up to `limit` tasks in fair order.
+
+        A claim with an id may be repeated under it if its reply was lost: it gives the same tasks again.
+        """
         check_id(worker_id, "worker_id")
         lease_ms = self._lease_ms(lease)
         options = self._options(
@@ -167,6 +171,7 @@ class QueueCommands:
             lease_ms=lease_ms,
             users=_names(users),
             steal=steal or None,
+            claim=claim_id,
             ageing_us=self._ageing_us,
             retention=self._retention,
         )
@@ -174,7 +179,7 @@ class QueueCommands:
         def read(reply: Any) -> Claim:
             return self._reader.claim(reply, worker_id, lease_ms)
 
-        return self._call("claim", (options,), read, idempotent=False)
+        return self._call("claim", (options,), read, idempotent=claim_id is not None)
 
     def pop_batch(
         self,

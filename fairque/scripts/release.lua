@@ -23,6 +23,7 @@ settle_users()
 count('released', total)
 if opts.leaving then
   redis.call('ZREM', root .. 'workers', opts.leaving)
+  redis.call('UNLINK', root .. 'claim:' .. opts.leaving)
 end
 if redis.call('EXISTS', root .. 'ring') == 1 then
   wake() -- the leaver may have taken a wake-up with it

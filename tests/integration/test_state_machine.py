@@ -289,7 +289,11 @@ class QueueMachine(RuleBasedStateMachine):
             task.failed_attempt = task.attempt
             task.overdue = False
             if retries:
-                task.state, task.due, task.order = TaskState.SCHEDULED, kind == "at once", next(self.model.ticks)
+                task.state, task.due, task.order = (
+                    TaskState.SCHEDULED,
+                    kind == "at once",
+                    next(self.model.ticks),
+                )
                 self.model.totals["retried"] += 1
             else:
                 task.failure_type = "invalid" if kind == "invalid" else "failed"
@@ -430,9 +434,14 @@ class QueueMachine(RuleBasedStateMachine):
                 assert seen is None
                 continue
             assert seen is not None
-            assert (seen.state, seen.attempt, seen.failures, seen.crashes, seen.failure_type, seen.priority) == (
-                (task.state, task.attempt, task.failures, task.crashes, task.failure_type, task.priority)
-            )
+            assert (
+                seen.state,
+                seen.attempt,
+                seen.failures,
+                seen.crashes,
+                seen.failure_type,
+                seen.priority,
+            ) == ((task.state, task.attempt, task.failures, task.crashes, task.failure_type, task.priority))
 
     @invariant()
     def the_counters_are_as_the_model_has_them(self) -> None:

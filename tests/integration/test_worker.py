@@ -24,6 +24,7 @@ from fairque import (
     TaskValidationError,
     Worker,
 )
+from fairque.core.calls import single
 from fairque.core.models import Header
 from tests.support import worker_tasks as tasks
 from tests.support.waiting import until
@@ -234,6 +235,27 @@ def test_the_lease_of_a_hung_task_runs_out_after_its_timeout_and_a_grace(
     handle = queue.push(tasks.block_the_loop(3.0), user_id="acme", timeout=0.2)
     until(lambda: handle.info().attempt == 1, "it started")
     until(lambda: queue.reclaim() == [("acme", handle.task_id)], "its lease ran out", within=2.5)
+
+
+def test_a_claim_that_was_not_answered_gives_the_same_tasks_when_it_is_repeated(
+    queue: TaskQueue, config: FairQueueConfig
+) -> None:
+    handles = queue.push_batch([tasks.add(n, 0) for n in range(4)], user_id="acme")
+
+    def claim(claim_id: str, worker: str = "w") -> list[tuple[str, int]]:
+        claimed = queue.run(single(queue.commands.claim(worker, 2, claim_id=claim_id)))
+        return [(task.task_id, task.attempt) for task in claimed.tasks]
+
+    first = claim("1")
+    assert first == [(handle.task_id, 1) for handle in handles[:2]]
+    assert claim("1") == first
+    assert queue.stats().started == 2
+    # What the worker no longer holds is not given again; what is new is claimed under a new id.
+    queue.cancel("acme", handles[0].task_id)
+    assert claim("1") == first[1:]
+    assert claim("2") == [(handle.task_id, 1) for handle in handles[2:]]
+    assert claim("2", worker="another") == []
+    assert all(handle.info().crashes == 0 for handle in handles)
 
 
 # --- waking -------------------------------------------------------------------------------------------

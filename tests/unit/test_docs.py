@@ -53,7 +53,9 @@ def test_a_page_has_the_same_shape_in_both_languages(page: str) -> None:
     assert re.search(r"[ぁ-んァ-ン]", japanese)
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{folder}/{page}" for folder in ("en", "ja") for page in PAGES)])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{folder}/{page}" for folder in ("en", "ja") for page in PAGES)]
+)
 def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
     path = ROOT / page
     for link in links(path.read_text(encoding="utf-8")):
@@ -65,7 +67,9 @@ def test_the_readme_s_example_runs_and_prints_what_the_readme_shows() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     example = ROOT / "examples/quickstart.py"
     assert f"```python\n{example.read_text(encoding='utf-8')}```" in readme
-    done = subprocess.run([sys.executable, str(example)], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, str(example)], capture_output=True, text=True, check=True, timeout=60
+    )
     assert f"```text\n{done.stdout}```" in readme
     assert len(example.read_text().splitlines()) <= 20
 
