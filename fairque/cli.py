@@ -16,7 +16,7 @@ from fairque.core.exceptions import ConfigurationError, FairQueueError
 
 if TYPE_CHECKING:
     from fairque.core.config import FairQueueConfig
-    from fairque.core.models import QueueStats, UserStats
+    from fairque.core.records import QueueStats, UserStats
 
 app = typer.Typer(
     name="fairque",

@@ -38,7 +38,7 @@ end
 
 local function expire(user, member)
   local attempt = tonumber(redis.call('HGET', root .. 'run:' .. member, 'attempt')) or 0
-  local error = 'it had not started when its expires_at passed'
+  local error = 'its expires_at passed before an attempt could start'
   fail_task(user, member, { attempt = attempt, type = 'expired', error = error })
   expired = expired + 1
 end

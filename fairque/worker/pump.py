@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from fairque.core.context import TaskContext
 from fairque.core.exceptions import ScriptError, ServerError
 from fairque.core.models import TaskState
-from fairque.queue.commands import LONGEST_BATCH
+from fairque.queue.checks import LONGEST_BATCH
 from fairque.worker.execution import Execution, Outcome, Running
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 

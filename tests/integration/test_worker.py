@@ -25,7 +25,7 @@ from fairque import (
     Worker,
 )
 from fairque.core.calls import single
-from fairque.core.models import Header
+from fairque.core.header import Header
 from tests.support import worker_tasks as tasks
 from tests.support.waiting import until
 

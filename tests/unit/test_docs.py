@@ -41,7 +41,7 @@ def links(text: str) -> list[str]:
 
 
 def test_both_languages_have_the_same_pages() -> None:
-    assert PAGES == sorted(path.name for path in JAPANESE.glob("*.md"))
+    assert sorted(path.name for path in JAPANESE.glob("*.md")) == PAGES
     assert "index.md" in PAGES
 
 
