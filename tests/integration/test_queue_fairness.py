@@ -61,7 +61,9 @@ def test_batches_of_any_size_give_the_order_of_single_pops(queue: TaskQueue, bat
 def test_users_that_drain_within_a_batch_do_not_disturb_the_order(queue: TaskQueue) -> None:
     for number, user in enumerate("abcdefgh"):
         push(queue, user, *(f"{user}{i}" for i in range(number + 1)))
-    expected = [f"{user}{turn}" for turn in range(8) for user in "abcdefgh"["abcdefgh".index("abcdefgh"[turn]) :]]
+    expected = [
+        f"{user}{turn}" for turn in range(8) for user in "abcdefgh"["abcdefgh".index("abcdefgh"[turn]) :]
+    ]
     assert names(queue.pop_batch("w", 1000)) == expected
 
 
@@ -187,7 +189,9 @@ def test_priorities_order_a_users_tasks(queue: TaskQueue) -> None:
         push(queue, "u", f"{priority}a", f"{priority}b", priority=priority)
     for priority in (3, 1, 6, 2, 5, 4):
         push(queue, "u", f"{priority}c", priority=priority)
-    assert names(drain(queue, 5)) == [f"{priority}{letter}" for priority in (6, 5, 4, 3, 2, 1) for letter in "abc"]
+    assert names(drain(queue, 5)) == [
+        f"{priority}{letter}" for priority in (6, 5, 4, 3, 2, 1) for letter in "abc"
+    ]
 
 
 def test_priority_buys_no_larger_share(queue: TaskQueue) -> None:

@@ -307,7 +307,9 @@ def test_two_hundred_waiting_threads_share_one_connection(config: FairQueueConfi
     eventually(lambda: pubsub_connections(raw) == 0)
 
 
-async def test_a_thousand_waiting_coroutines_share_one_connection(config: FairQueueConfig, raw: Redis) -> None:
+async def test_a_thousand_waiting_coroutines_share_one_connection(
+    config: FairQueueConfig, raw: Redis
+) -> None:
     async with AsyncTaskQueue(config) as queue:
         handles = await queue.push_batch([make("u", str(i)) for i in range(1000)])
         waiters = [asyncio.create_task(handle.result(30)) for handle in handles]
@@ -363,7 +365,9 @@ def _watch(monitor: Any, arrived: list[tuple[float, str]], count: int) -> None:
 def test_a_result_not_in_time_is_a_timeout_and_the_task_goes_on(queue: TaskQueue) -> None:
     handle = queue.push(make("u", "t"))
     start = time.monotonic()
-    with pytest.raises(TimeoutError, match="task 't' of user 'u' has not ended within 0.1 s; it goes on") as caught:
+    with pytest.raises(
+        TimeoutError, match="task 't' of user 'u' has not ended within 0.1 s; it goes on"
+    ) as caught:
         handle.result(timeout=0.1)
     assert 0.1 <= time.monotonic() - start < 1
     assert isinstance(caught.value, ResultTimeoutError)
@@ -409,7 +413,9 @@ def test_a_result_that_is_not_kept_at_all_raises_the_same(open_queue: OpenQueue)
         handle.result(0)
 
 
-def test_a_task_that_was_cleaned_up_while_waited_for_raises_the_same(open_queue: OpenQueue, raw: Redis) -> None:
+def test_a_task_that_was_cleaned_up_while_waited_for_raises_the_same(
+    open_queue: OpenQueue, raw: Redis
+) -> None:
     queue = open_queue(push_retry_window=0, retention={"finished": 0, "failed": 0, "canceled": 0})
     handle = queue.push(make("u", "t"))
     drain(queue)
