@@ -48,8 +48,6 @@ _SERVER_CODES: dict[str, type[ServerError]] = {
     "MASTERDOWN": ServerLoadingError,
     "MOVED": SlotMovedError,
     "ASK": SlotMovedError,
-    "CLUSTERDOWN": ServerUnavailableError,
-    "TRYAGAIN": ServerUnavailableError,
     "BUSY": ServerUnavailableError,
 }
 
@@ -60,6 +58,8 @@ _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
     (redis_errors.MasterDownError, ServerLoadingError),
     (redis_errors.MovedError, SlotMovedError),
     (redis_errors.AskError, SlotMovedError),
+    (redis_errors.ClusterDownError, ServerUnavailableError),
+    (redis_errors.TryAgainError, ServerUnavailableError),
     (redis_errors.ConnectionError, ServerUnavailableError),
     (redis_errors.TimeoutError, ServerUnavailableError),
     (OSError, ServerUnavailableError),

@@ -135,6 +135,18 @@ def test_a_newcomer_enters_at_the_floor_when_the_queue_was_empty(queue: TaskQueu
     assert take(queue, 7, 1) == ["n0", "n1", "o40", "n2", "o41", "n3", "o42"]
 
 
+def test_the_floor_never_steps_back(queue: TaskQueue) -> None:
+    push(queue, "ahead", *(f"a{i}" for i in range(10)))
+    push(queue, "behind", "b")
+    for _ in range(10):
+        queue.finish(popped(queue, users=["ahead"]))
+    # The last one served stands far behind what was served before it.
+    assert take(queue, 1, 1) == ["b"]
+    push(queue, "new", *(f"n{i}" for i in range(4)))
+    push(queue, "ahead", *(f"a{i}" for i in range(10, 13)))
+    assert take(queue, 7, 1) == ["n0", "a10", "n1", "a11", "n2", "a12", "n3"]
+
+
 def test_a_picky_worker_keeps_the_order_among_the_users_it_picks(queue: TaskQueue) -> None:
     for user in "abc":
         push(queue, user, *(f"{user}{i}" for i in range(4)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,12 +17,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
-    consumes,
     initialize,
     invariant,
-    multiple,
     precondition,
     rule,
 )
@@ -51,6 +47,19 @@ settings.register_profile(
 )
 settings.register_profile("long", max_examples=1500, stateful_step_count=80, deadline=None, print_blob=True)
 PROFILE = settings.get_profile(os.environ.get("FAIRQUE_HYPOTHESIS", "ci"))
+
+
+PUSHED = st.tuples(
+    st.sampled_from(USERS),
+    st.sampled_from(IDS),
+    st.integers(1, 6),
+    st.sampled_from([None, None, None, 0, BLINK, AN_HOUR]),
+)
+# What a worker may do with its attempts.
+EFFECTS = ("finish", "finish", "release", "renew", "let lapse", "retry at once", "retry later", "give up")
+# Which attempts a worker speaks for, counted from the latest; which task an operator names.
+SOME = st.lists(st.integers(0, 9), min_size=1, max_size=4)
+ONE = st.integers(0, len(USERS) * len(IDS))
 
 
 @dataclass
@@ -96,7 +105,7 @@ class Model:
         return sorted(mine, key=lambda task: task.place)
 
     def settle(self) -> None:
-        """In the ring if and only if there is ready work; who enters does so at the floor, or with its debt."""
+        """In the ring if and only if there is ready work; who enters starts at the floor, or with its debt."""
         now_ready = {user for user in USERS if self.lane(user)}
         floor = min((self.v[user] for user in self.ready), default=self.floor)
         for user in now_ready - self.ready:
@@ -152,8 +161,6 @@ class QueueMachine(RuleBasedStateMachine):
     face: str
     numbers = itertools.count(1)
 
-    attempts: Bundle[Held] = Bundle("attempts")
-
     def __init__(self) -> None:
         super().__init__()
         prefix = f"machine-{os.getpid()}-{next(self.numbers)}"
@@ -171,6 +178,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.raw = Redis(unix_socket_path=self.server.socket_path)
         self.root = f"{prefix}:{{default:0}}"
         self.model = Model()
+        self.held: list[Held] = []  # every attempt that a worker may still speak for, zombies included
 
     def teardown(self) -> None:
         self.queue.close()
@@ -181,18 +189,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     # --- pushing ---
 
-    @rule(
-        tasks=st.lists(
-            st.tuples(
-                st.sampled_from(USERS),
-                st.sampled_from(IDS),
-                st.integers(1, 6),
-                st.sampled_from([None, None, None, 0, BLINK, AN_HOUR]),
-            ),
-            min_size=1,
-            max_size=6,
-        )
-    )
+    @initialize(tasks=st.lists(PUSHED, min_size=8, max_size=12))
+    def begin(self, tasks: list[tuple[str, str, int, float | None]]) -> None:
+        assert self.queue.pop("w") is None
+        self.push(tasks)
+
+    @rule(tasks=st.lists(PUSHED, min_size=1, max_size=6))
     def push(self, tasks: list[tuple[str, str, int, float | None]]) -> None:
         handles = self.queue.push_batch(
             [
@@ -227,13 +229,18 @@ class QueueMachine(RuleBasedStateMachine):
     # --- claiming ---
 
     @rule(
-        target=attempts,
         limit=st.integers(1, 5),
-        users=st.none() | st.lists(st.sampled_from((*USERS, "stranger")), max_size=3),
-        steal=st.booleans(),
-        short=st.booleans(),
+        users=st.sampled_from([None, None, ["a"], ["a:b", "b"], ["ü", "stranger"], []]),
+        steal=st.sampled_from([False, False, True]),
+        short=st.sampled_from([False, False, True]),
+        then=st.sampled_from(["nothing", "nothing", *EFFECTS]),
     )
-    def claim(self, limit: int, users: list[str] | None, steal: bool, short: bool) -> Any:
+    def claim_and(self, limit: int, users: list[str] | None, steal: bool, short: bool, then: str) -> None:
+        batch = self.claim(limit, users, steal=steal, short=short)
+        if batch and then != "nothing":
+            self.perform(batch, then)
+
+    def claim(self, limit: int, users: list[str] | None, *, steal: bool, short: bool) -> list[Held]:
         lease = BLINK if short else None
         if steal:
             limit = 1
@@ -251,9 +258,30 @@ class QueueMachine(RuleBasedStateMachine):
         assert [t.payload for t in taken] == [[t.user, t.name] for t in expected]
         if taken and short:
             sleep_past(self.raw, max(t.run.lease_expires_at or 0 for t in taken))
-        return multiple(*(Held(t, m.life) for t, m in zip(taken, expected, strict=True)))
+        batch = [Held(t, m.life) for t, m in zip(taken, expected, strict=True)]
+        self.held += batch
+        return batch
 
     # --- what workers do, zombies among them ---
+
+    # One rule for all of it: hypothesis leaves rules out at random, and each history should have every kind.
+    @precondition(lambda self: self.held)
+    @rule(some=SOME, effect=st.sampled_from(EFFECTS), stale=st.sampled_from([False, False, True]))
+    def work(self, some: list[int], effect: str, stale: bool) -> None:
+        among = [held for held in self.held if stale or self._holder(held)] or self.held
+        self.perform([among[-1 - number % len(among)] for number in some], effect)
+
+    def perform(self, batch: list[Held], effect: str) -> None:
+        match effect:
+            case "finish":
+                self.finish(batch)
+            case "release":
+                self.release(batch)
+            case "renew" | "let lapse":
+                self.heartbeat(batch, short=effect == "let lapse")
+            case _:
+                for held in batch[:2]:
+                    self.fail(held, effect)
 
     def _holder(self, held: Held) -> ModelTask | None:
         """The task if this attempt holds its lease, as the model sees it."""
@@ -266,7 +294,6 @@ class QueueMachine(RuleBasedStateMachine):
         fits = task is not None and task.life == held.life and task.attempt == held.task.attempt
         return task if fits else None
 
-    @rule(batch=st.lists(attempts, min_size=1, max_size=4))
     def finish(self, batch: list[Held]) -> None:
         lost = []
         for held in batch:
@@ -278,12 +305,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.settle()
         self._refused(lost, lambda: self.queue.finish_batch((held.task, "done") for held in batch))
 
-    @rule(held=attempts, kind=st.sampled_from(["at once", "later", "invalid"]))
     def fail(self, held: Held, kind: str) -> None:
         task = self._holder(held)
         current = self._current(held)
         repeat = task is None and current is not None and current.failed_attempt == held.task.attempt
-        retries = kind != "invalid" and held.task.failures < MAX_RETRIES
+        retries = kind != "give up" and held.task.failures < MAX_RETRIES
         if task is not None:
             task.failures += 1
             task.failed_attempt = task.attempt
@@ -291,16 +317,16 @@ class QueueMachine(RuleBasedStateMachine):
             if retries:
                 task.state, task.due, task.order = (
                     TaskState.SCHEDULED,
-                    kind == "at once",
+                    kind == "retry at once",
                     next(self.model.ticks),
                 )
                 self.model.totals["retried"] += 1
             else:
-                task.failure_type = "invalid" if kind == "invalid" else "failed"
+                task.failure_type = "invalid" if kind == "give up" else "failed"
                 self.model.end(task, TaskState.FAILED)
         self.model.settle()
-        error = Retry(delay=BLINK if kind == "at once" else AN_HOUR)
-        failure_type = "invalid" if kind == "invalid" else "failed"
+        error = Retry(delay=BLINK if kind == "retry at once" else AN_HOUR)
+        failure_type = "invalid" if kind == "give up" else "failed"
 
         def fail() -> None:
             state = self.queue.fail(held.task, error, failure_type=failure_type)
@@ -311,7 +337,6 @@ class QueueMachine(RuleBasedStateMachine):
         if task is not None and task.due:
             sleep_past(self.raw, server_ms(self.raw) + 3)
 
-    @rule(batch=st.lists(attempts, min_size=1, max_size=4), short=st.booleans())
     def heartbeat(self, batch: list[Held], short: bool) -> None:
         lost = []
         for held in batch:
@@ -325,7 +350,6 @@ class QueueMachine(RuleBasedStateMachine):
         if short:
             sleep_past(self.raw, server_ms(self.raw) + 2)
 
-    @rule(batch=st.lists(attempts, min_size=1, max_size=4))
     def release(self, batch: list[Held]) -> None:
         lost = []
         for held in batch:
@@ -338,10 +362,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.settle()
         self._refused(lost, lambda: self.queue.release([held.task for held in batch]))
 
-    @rule(held=consumes(attempts))
-    def forget(self, held: Held) -> None:
-        """A worker that is gone for good: its attempt is never heard of again."""
-
     def _refused(self, lost: list[tuple[str | None, str]], effect: Any) -> None:
         if not lost:
             effect()
@@ -352,7 +372,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     # --- the rest ---
 
-    @rule(limit=st.sampled_from([1, 100]))
+    @rule(limit=st.sampled_from([1, 100, 100]))
     def reclaim(self, limit: int) -> None:
         overdue = [task for task in self.model.of(TaskState.STARTED) if task.overdue]
         taken = self.queue.reclaim(limit)
@@ -369,14 +389,24 @@ class QueueMachine(RuleBasedStateMachine):
                 task.state = TaskState.QUEUED  # at its old place
         self.model.settle()
 
-    @rule(target=attempts, limit=st.integers(1, 5))
-    def crash(self, limit: int) -> Any:
+    @rule(limit=st.integers(1, 5))
+    def crash(self, limit: int) -> None:
         """A worker that is killed at once; its attempts stay around as zombies."""
-        zombies = self.claim(limit, None, steal=False, short=True)
+        self.claim(limit, None, steal=False, short=True)
         self.reclaim(100)
-        return zombies
 
-    @rule(user=st.sampled_from(USERS), name=st.sampled_from(IDS))
+    @rule(one=ONE, what=st.sampled_from(["cancel", "requeue", "requeue", "requeue all"]))
+    def operate(self, one: int, what: str) -> None:
+        known = list(self.model.tasks)
+        user, name = known[one] if one < len(known) else (USERS[one % 4], IDS[one % 6])
+        if what == "cancel":
+            self.cancel(user, name)
+        elif what == "requeue":
+            self.requeue(user, name)
+        else:
+            for task in self.model.of(TaskState.FAILED):
+                self.requeue(task.user, task.name)
+
     def cancel(self, user: str, name: str) -> None:
         task = self.model.tasks.get((user, name))
         if task is None:
@@ -388,21 +418,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.model.settle()
         assert self.queue.cancel(user, name) is (task.state is TaskState.CANCELED)
 
-    @rule(user=st.sampled_from(USERS), name=st.sampled_from(IDS))
     def requeue(self, user: str, name: str) -> None:
         task = self.model.tasks.get((user, name))
         if task is None or task.state is not TaskState.FAILED:
             with pytest.raises(TaskNotFoundError if task is None else TaskStateError):
                 self.queue.requeue(user, name)
             return
-        self._requeue(task)
-
-    @precondition(lambda self: self.model.of(TaskState.FAILED))
-    @rule(seed=st.randoms(use_true_random=False))
-    def requeue_a_dead_letter(self, seed: random.Random) -> None:
-        self._requeue(seed.choice(self.model.of(TaskState.FAILED)))
-
-    def _requeue(self, task: ModelTask) -> None:
         self.queue.requeue(task.user, task.name)
         task.failures = task.crashes = 0
         task.failure_type = None
@@ -410,18 +431,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.totals["requeued"] += 1
         self.model.settle()
 
-    @rule(limit=st.sampled_from([1, 1, 2, 100]))
-    def cleanup(self, limit: int) -> None:
+    @rule(limit=st.sampled_from([1, 1, 2, 100]), seldom=st.integers(0, 2))
+    def cleanup(self, limit: int, seldom: int) -> None:
+        if seldom:
+            return
         sleep_past(self.raw, server_ms(self.raw) + 3)
         ended = self.model.of(TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED)
         assert self.queue.cleanup_expired_tasks(limit) == min(limit, len(ended))
         for task in ended:
             if self.queue.get(task.user, task.name) is None:
                 del self.model.tasks[task.user, task.name]
-
-    @initialize()
-    def begin(self) -> None:
-        assert self.queue.pop("w") is None
 
     # --- after every step ---
 

@@ -1,55 +1,69 @@
-"""A server of the test's own, that can be killed and started again at the same address."""
+"""Servers of a test's own: with other settings than the shared one, to be filled, stopped and restarted."""
 
 from __future__ import annotations
 
 import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig
 from fairque.utils.embedded_binary import find_server_binary
-from tests.support.waiting import until
 
 
 class OwnServer:
-    """Listens on a unix socket in `folder`, which also keeps its append-only file."""
+    """A server process on a unix socket in a folder of its own."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.socket_path = str(folder / "s")
-        self._arguments = [
-            find_server_binary(),
-            *("--port", "0", "--unixsocket", self.socket_path, "--dir", str(folder), "--save", ""),
-            *("--appendonly", "yes", "--appendfsync", "always", *options),
-        ]
+        self.socket_path = str(folder / "s.sock")
+        self._folder = folder
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            self._arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        until(self._answers, "the server answers")
-
-    def kill(self) -> None:
-        """As a crash: no last word, no last write."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-
-    def _answers(self) -> bool:
+        command = [find_server_binary(), "--port", "0", "--unixsocket", self.socket_path, "--save", ""]
+        command += ["--dir", str(self._folder), *self._options]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with Redis(unix_socket_path=self.socket_path) as client:
-            try:
-                return bool(client.ping())
-            except RedisError:
-                return False
+            while not _answers(client):
+                assert self._process.poll() is None, "the server did not start"
+                time.sleep(0.005)
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.kill()
+    def client(self) -> Redis:
+        return Redis(unix_socket_path=self.socket_path)
+
+    def config(self, **settings: Any) -> FairQueueConfig:
+        redis = RedisConfig(unix_socket_path=self.socket_path)
+        return FairQueueConfig(redis=redis, queue=QueueConfig(**settings))
+
+
+def _answers(client: Redis) -> bool:
+    try:
+        client.ping()
+    except RedisError:
+        return False
+    return True
+
+
+@contextmanager
+def own_server(*options: str) -> Iterator[OwnServer]:
+    # A short path: that of a socket may have some hundred bytes.
+    with tempfile.TemporaryDirectory(prefix="fq-") as folder:
+        server = OwnServer(Path(folder), *options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

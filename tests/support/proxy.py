@@ -1,0 +1,77 @@
+"""A TCP proxy in front of a server's unix socket that loses replies, as a bad network does."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+
+
+class DroppingProxy:
+    """Passes everything on, but for the replies that `drops` chooses: then it cuts the connection.
+
+    The server has carried out the command by then. `drops` is asked with the request's bytes once the reply
+    to it has come.
+    """
+
+    def __init__(self, socket_path: str, drops: Callable[[bytes], bool]) -> None:
+        self._socket_path = socket_path
+        self._drops = drops
+        self.dropped = 0
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(self._socket_path)
+        with self._lock:
+            self._open |= {client, server}
+        with client, server:
+            # A client of ours sends one request (or one pipeline) and reads its replies, so turns alternate.
+            with contextlib.suppress(OSError):
+                self._alternate(client, server)
+        with self._lock:
+            self._open -= {client, server}
+
+    def _alternate(self, client: socket.socket, server: socket.socket) -> None:
+        while True:
+            request = client.recv(1 << 20)
+            if not request:
+                return
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while more := client.recv(1 << 20):
+                    request += more
+            client.setblocking(True)
+            server.sendall(request)
+            reply = server.recv(1 << 20)
+            if not reply:
+                return
+            if self._drops(request):
+                self.dropped += 1
+                return
+            client.sendall(reply)
+
+    def close(self) -> None:
+        # A blocked accept() does not notice that its socket is closed; a connection wakes it.
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+        with self._lock:
+            for end in self._open:
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
