@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Single modules are no package: these groups of them are users too, by the first letter of the name.
 MODULE_GROUPS = ("abc", "defgh", "ijklmn", "opqr", "stuvwxyz")
@@ -56,4 +59,4 @@ def _user(path: Path) -> str:
         return path.parts[0]
     initial = path.name.lstrip("_")[:1].lower()
     group = next((group for group in MODULE_GROUPS if initial in group), MODULE_GROUPS[-1])
-    return f"modules {group[0]}–{group[-1]}"
+    return f"modules {group[0]}-{group[-1]}"

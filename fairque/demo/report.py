@@ -6,11 +6,12 @@ import heapq
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
     from fairque.demo.tasks import FileMeasure
 
 # Jain's index looks at users with at least so many tasks: a share of two or three tasks cannot be even.
@@ -37,7 +38,7 @@ class TaskTimes:
 class RunReport:
     """One run. Waits in milliseconds; those of the small users over all their tasks together.
 
-    `seconds` is from the first push to the last end, `cpu_seconds` what workers and server used in it together.
+    `seconds` is from the first push to the last end, `cpu_seconds` what workers and server used together.
     """
 
     seconds: float
@@ -48,6 +49,23 @@ class RunReport:
     longest_waits_ms: Mapping[str, int]
     finished: int
     errors: Sequence[str]
+
+
+class Found(NamedTuple):
+    """A function, and where it is."""
+
+    complexity: int
+    name: str
+    path: str
+    line: int
+
+
+class Findings(NamedTuple):
+    """What all files together hold; `invalid` ones are no Python."""
+
+    lines: int
+    functions: int
+    invalid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +113,19 @@ class Comparison:
         shares = [run.cpu_seconds / run.seconds for run in (self.fifo, self.fair)]
         return max(shares) > 1.05 * min(shares)
 
-    def most_complex(self, count: int) -> list[tuple[int, str, str, int]]:
-        """The most complex functions: complexity, name, path and line."""
+    @property
+    def findings(self) -> Findings:
+        """What the files hold, in numbers."""
+        return Findings(
+            lines=sum(measure.lines for measure in self.measures),
+            functions=sum(len(measure.functions) for measure in self.measures),
+            invalid=sum(measure.error is not None for measure in self.measures),
+        )
+
+    def most_complex(self, count: int) -> list[Found]:
+        """The most complex functions."""
         found = (
-            (function.complexity, function.name, measure.path, function.line)
+            Found(function.complexity, function.name, measure.path, function.line)
             for measure in self.measures
             for function in measure.functions
         )
@@ -148,7 +175,7 @@ def jain_index(times: Iterable[TaskTimes], sizes: Mapping[str, int]) -> float:
 
     A user's service is how many of its tasks started, counted from the run's first start until one of the
     users has nothing left to start. Users with fewer than `JAIN_TASKS` tasks are left out, or that would be
-    over after a few starts. (Jain, Chiu and Hawe 1984: the square of the sum, over n times the sum of squares.)
+    over after a few starts. (Jain, Chiu and Hawe 1984: the sum's square over n times the sum of squares.)
     """
     left = {user: size for user, size in sizes.items() if size >= JAIN_TASKS} or dict(sizes)
     served = Counter(dict.fromkeys(left, 0))

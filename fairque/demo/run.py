@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from fairque.demo.files import SourceFile, find_files, stdlib
+from fairque.demo.progress import progress
 from fairque.demo.report import Comparison, RunReport, report
 from fairque.demo.show import JsonShow, Show, show_on_terminal
 from fairque.demo.tasks import measure_file
@@ -19,7 +19,9 @@ from fairque.queue.queue import TaskQueue
 from fairque.utils.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
-    from redis import Redis
+    from collections.abc import Callable, Sequence
+
+    from redis import Redis, RedisCluster
 
 SLOTS = 1  # of a worker process: parsing is pure computing, a second thread would only wait for the first
 LOOK_SECONDS = 0.2  # between looks at a run
@@ -46,10 +48,10 @@ def run_demo(*, json_output: bool = False, limit: int | None = None) -> int:
         with show:
             comparison = _compare(files, show)
     except WorkerDiedError as error:
-        print(f"fairque demo: {error}", file=sys.stderr)
+        sys.stderr.write(f"fairque demo: {error}\n")
         return 1
     except KeyboardInterrupt:
-        print("fairque demo: interrupted; the workers and the server have ended", file=sys.stderr)
+        sys.stderr.write("fairque demo: interrupted; the workers and the server have ended\n")
         return INTERRUPTED
     show.compare(comparison)
     return 1 if comparison.errors else 0
@@ -64,31 +66,31 @@ def _compare(files: Sequence[SourceFile], show: Show) -> Comparison:
         client = queue.config.redis.create_redis_client()
         stack.callback(client.close)
         sizes = Counter(file.user for file in files)
-        show.begin(len(files), sizes, workers.count)
+        show.begin(sizes, workers.count)
         _warm_up(queue, files, workers)
 
         def cpu_seconds() -> float:
             return workers.cpu_seconds() + _server_cpu_seconds(client)
 
-        def run(kind: str, queue_user: Callable[[str], str]) -> tuple[Run, RunReport]:
+        def measure(kind: str, queue_user: Callable[[str], str]) -> tuple[Run, RunReport]:
             before = cpu_seconds()
             run = Run(queue, files, queue_user)
             while not run.is_done:
                 time.sleep(LOOK_SECONDS)
                 workers.check()
                 run.look()
-                show.update(kind, run)
+                show.update(kind, progress(run.times, sizes))
             done = report(run.times, sizes, cpu_seconds() - before)
             show.end(kind, done)
             return run, done
 
-        _, fifo = run("fifo", lambda _: "everyone")
-        last, fair = run("fair", lambda owner: owner)
+        _, fifo = measure("fifo", lambda _: "everyone")
+        last, fair = measure("fair", lambda owner: owner)
         return Comparison(sizes, workers.count, fifo, fair, last.results())
 
 
 def _warm_up(queue: TaskQueue, files: Sequence[SourceFile], workers: WorkerProcesses) -> None:
-    """Let what only a first run would pay for happen before: starts, imports, cold files, the heap's growth."""
+    """Do first what only a first run would pay for: starts, imports, cold files, the growth of the heaps."""
     by_size = {file.path: len((stdlib() / file.path).read_bytes()) for file in files}
     biggest = sorted(by_size, key=by_size.__getitem__)[-WARM_UP_FILES:]
     working: set[str | None] = set()
@@ -101,6 +103,6 @@ def _warm_up(queue: TaskQueue, files: Sequence[SourceFile], workers: WorkerProce
             working.add(handle.info().worker_id)
 
 
-def _server_cpu_seconds(client: Redis) -> float:
+def _server_cpu_seconds(client: Redis | RedisCluster) -> float:
     used = client.info("cpu")
     return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fairque.core.models import TaskState
@@ -11,6 +10,8 @@ from fairque.demo.report import TaskTimes
 from fairque.demo.tasks import FileMeasure, measure_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from fairque.demo.files import SourceFile
     from fairque.queue.handle import TaskHandle
     from fairque.queue.queue import TaskQueue

@@ -27,8 +27,8 @@ class WorkerDiedError(FairQueueError):
 
 
 def demo_config(socket_path: str) -> FairQueueConfig:
-    """Made in code, so that settings meant for a real queue (environment, fairque.yaml) change nothing here."""
-    from fairque.core.config import FairQueueConfig, RedisConfig  # noqa: PLC0415 - pydantic loads when it is used
+    """Made in code, so that settings meant for a real queue (environment, fairque.yaml) change nothing."""
+    from fairque.core.config import FairQueueConfig, RedisConfig  # noqa: PLC0415 - loads when it is used
 
     return FairQueueConfig(redis=RedisConfig(unix_socket_path=socket_path))
 
@@ -91,7 +91,9 @@ class WorkerProcesses:
             code = process.poll()
             if code is not None:
                 how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                raise WorkerDiedError(f"worker process {process.pid} {how} before the work was done: run the demo again")
+                raise WorkerDiedError(
+                    f"worker process {process.pid} {how} before the work was done: run the demo again"
+                )
 
     def cpu_seconds(self) -> float:
         """How much processor time all of them have used so far."""
@@ -121,7 +123,7 @@ class WorkerProcesses:
 
 
 def main(socket_path: str, slots: str) -> None:
-    """Work until standard input ends; answer each byte of it with the processor time used, on standard output."""
+    """Work until standard input ends; answer each byte of it with the processor time used so far."""
     from fairque.demo import tasks  # noqa: F401, PLC0415 - importing registers the task
     from fairque.worker.worker import Worker  # noqa: PLC0415 - only the child needs it
 

@@ -9,7 +9,7 @@ import pytest
 from fairque.demo.tasks import FunctionMeasure, measure
 
 SNIPPET = textwrap.dedent(
-    '''
+    """
     import os
 
     if os.name == "posix":
@@ -53,7 +53,7 @@ SNIPPET = textwrap.dedent(
                 return 3
             case _:
                 return 4
-    '''
+    """
 ).encode()
 
 
@@ -76,7 +76,9 @@ def test_functions_come_in_the_order_of_the_text():
     assert measured.lines == 2
 
 
-@pytest.mark.parametrize("source", [b"print 'two'", b"def f(:", b"# coding: no-such\n", b"x = '\xff'", b"a\0b"])
+@pytest.mark.parametrize(
+    "source", [b"print 'two'", b"def f(:", b"# coding: no-such\n", b"x = '\xff'", b"a\0b"]
+)
 def test_what_is_no_python_is_a_finding_not_a_failure(source):
     measured = measure("bad.py", source)
     assert measured.error
