@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from fairque.demo.tasks import FileMeasure
 
+NOISE_PERCENT = 3.0
 # Jain's index looks at users with at least so many tasks: a share of two or three tasks cannot be even.
 JAIN_TASKS = 10
 
@@ -38,11 +39,15 @@ class TaskTimes:
 class RunReport:
     """One run. Waits in milliseconds; those of the small users over all their tasks together.
 
-    `seconds` is from the first push to the last end, `cpu_seconds` what workers and server used together.
+    Attributes:
+        seconds: From the first push to the last end.
+        cpu_seconds: Processor time of the workers and the server together.
+        queueing_seconds: The part of it that was not spent inside tasks.
     """
 
     seconds: float
     cpu_seconds: float
+    queueing_seconds: float
     small_users_wait_p50_ms: int
     small_users_wait_p99_ms: int
     jain_index: float
@@ -103,15 +108,18 @@ class Comparison:
         return (self.fair.seconds / self.fifo.seconds - 1) * 100
 
     @property
-    def cpu_overhead_percent(self) -> float:
-        """How much more processor time the fair run used: other programs disturb this less."""
-        return (self.fair.cpu_seconds / self.fifo.cpu_seconds - 1) * 100
+    def queueing_overhead_percent(self) -> float:
+        """How much more processor time the fair run used for queueing, in percent of all that FIFO used.
+
+        The tasks' own time is left out: the order they run in cannot change it, but other programs on the
+        machine do, and by more than queueing costs altogether.
+        """
+        return (self.fair.queueing_seconds - self.fifo.queueing_seconds) / self.fifo.cpu_seconds * 100
 
     @property
     def was_disturbed(self) -> bool:
-        """Whether other programs took so much of the processors that the total times mean little."""
-        shares = [run.cpu_seconds / run.seconds for run in (self.fifo, self.fair)]
-        return max(shares) > 1.05 * min(shares)
+        """Whether the total times differ by more than queueing explains."""
+        return abs(self.overhead_percent - self.queueing_overhead_percent) > NOISE_PERCENT
 
     @property
     def findings(self) -> Findings:
@@ -132,13 +140,16 @@ class Comparison:
         return heapq.nlargest(count, found)
 
 
-def report(times: Sequence[TaskTimes], sizes: Mapping[str, int], cpu_seconds: float) -> RunReport:
+def report(
+    times: Sequence[TaskTimes], sizes: Mapping[str, int], *, cpu_seconds: float, task_seconds: float
+) -> RunReport:
     """The report of a run whose tasks have all ended.
 
     Args:
         times: Of all its tasks.
         sizes: How many tasks each user has.
-        cpu_seconds: Processor time used.
+        cpu_seconds: Processor time of workers and server.
+        task_seconds: The part of it that was spent inside tasks.
     """
     small = small_users(sizes)
     waits = [task.wait for task in times if task.owner in small]
@@ -150,6 +161,7 @@ def report(times: Sequence[TaskTimes], sizes: Mapping[str, int], cpu_seconds: fl
     return RunReport(
         seconds=(ended - began) / 1000,
         cpu_seconds=cpu_seconds,
+        queueing_seconds=cpu_seconds - task_seconds,
         small_users_wait_p50_ms=percentile(waits, 50),
         small_users_wait_p99_ms=percentile(waits, 99),
         jain_index=jain_index(times, sizes),

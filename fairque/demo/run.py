@@ -12,7 +12,7 @@ from fairque.demo.files import SourceFile, find_files, stdlib
 from fairque.demo.progress import progress
 from fairque.demo.report import Comparison, RunReport, report
 from fairque.demo.show import JsonShow, Show, show_on_terminal
-from fairque.demo.tasks import measure_file
+from fairque.demo.tasks import FileMeasure, measure_file
 from fairque.demo.watch import Run
 from fairque.demo.workers import WorkerDiedError, WorkerProcesses, demo_config, process_count
 from fairque.queue.queue import TaskQueue
@@ -72,7 +72,7 @@ def _compare(files: Sequence[SourceFile], show: Show) -> Comparison:
         def cpu_seconds() -> float:
             return workers.cpu_seconds() + _server_cpu_seconds(client)
 
-        def measure(kind: str, queue_user: Callable[[str], str]) -> tuple[Run, RunReport]:
+        def measure(kind: str, queue_user: Callable[[str], str]) -> tuple[RunReport, list[FileMeasure]]:
             before = cpu_seconds()
             run = Run(queue, files, queue_user)
             while not run.is_done:
@@ -80,13 +80,16 @@ def _compare(files: Sequence[SourceFile], show: Show) -> Comparison:
                 workers.check()
                 run.look()
                 show.update(kind, progress(run.times, sizes))
-            done = report(run.times, sizes, cpu_seconds() - before)
+            used = cpu_seconds() - before
+            results = run.results()
+            in_tasks = sum(result.cpu_seconds for result in results)
+            done = report(run.times, sizes, cpu_seconds=used, task_seconds=in_tasks)
             show.end(kind, done)
-            return run, done
+            return done, results
 
-        _, fifo = measure("fifo", lambda _: "everyone")
-        last, fair = measure("fair", lambda owner: owner)
-        return Comparison(sizes, workers.count, fifo, fair, last.results())
+        fifo, _ = measure("fifo", lambda _: "everyone")
+        fair, results = measure("fair", lambda owner: owner)
+        return Comparison(sizes, workers.count, fifo, fair, results)
 
 
 def _warm_up(queue: TaskQueue, files: Sequence[SourceFile], workers: WorkerProcesses) -> None:
