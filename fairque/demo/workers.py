@@ -120,6 +120,8 @@ class WorkerProcesses:
             if process.returncode is None:
                 process.kill()
                 process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def main(socket_path: str, slots: str) -> None:
