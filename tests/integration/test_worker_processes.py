@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import pytest
 
-from fairque import FairQueueConfig, LeaseLostError, RedisConfig, TaskQueue, TaskState, Worker
+from fairque import FairQueueConfig, LeaseLostError, TaskQueue, TaskState, Worker
 from tests.support import worker_tasks as tasks
-from tests.support.servers import OwnServer
+from tests.support.servers import own_server
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -128,15 +128,14 @@ def test_a_second_signal_does_not_wait(queue: TaskQueue, spawn: Spawn, tmp_path:
 
 
 def test_a_worker_outlives_its_server_and_says_so_once(spawn: Spawn, tmp_path: Path) -> None:
-    (tmp_path / "server").mkdir()
     journal = tmp_path / "journal"
-    with OwnServer(tmp_path / "server") as server:
-        config = FairQueueConfig(redis=RedisConfig(unix_socket_path=server.socket_path))
+    with own_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        config = server.config()
         worker = spawn(config, lease=5.0, grace=1.0)
         with TaskQueue(config) as queue:
             running = queue.push(tasks.journaled(str(journal), 1, 2.5), user_id="acme")
             until(lambda: len(tasks.lines(journal)) == 1, "it is running", within=20)
-            server.kill()
+            server.stop()
             time.sleep(2.0)
             server.start()
             back = time.monotonic()
