@@ -42,7 +42,7 @@ def shape(text: str) -> list[str]:
 
 def names(text: str) -> Counter[str]:
     """What stands in code marks outside of fences: names are the same in every language."""
-    return Counter(re.findall(r"`[^`\n]+`", re.sub(r"```.*?```", "", text, flags=re.S)))
+    return Counter(re.findall(r"`[^`\n]+`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
 
 
 def links(text: str) -> list[str]:
