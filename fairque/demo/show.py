@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console
@@ -119,6 +120,8 @@ def ending(run: str, report: RunReport) -> str:
 
 def show_on_terminal() -> Show:
     """The live display, or plain lines where standard output is no terminal."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without these characters gets question marks
     console = Console(highlight=False)
     if not console.is_terminal:
         return PlainShow(console)
