@@ -64,8 +64,7 @@ class JsonShow:
         pass
 
     def compare(self, comparison: Comparison) -> None:
-        json.dump(as_json(comparison), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        sys.stdout.write(json.dumps(as_json(comparison), indent=2) + "\n")
 
 
 class PlainShow(JsonShow):
