@@ -72,7 +72,9 @@ def test_includes_in_a_circle_are_an_error(tmp_path: Path, write, length: int) -
     write("main", include("0"))
     for number in range(length):
         write(f"includes/{number}", include(str((number + 1) % length)))
-    with pytest.raises(ScriptSourceError, match=r"includes/0\.lua: includes itself \(included by main\.lua → "):
+    with pytest.raises(
+        ScriptSourceError, match=r"includes/0\.lua: includes itself \(included by main\.lua → "
+    ):
         ScriptLoader(tmp_path).load("main")
 
 
@@ -108,6 +110,8 @@ def test_every_include_is_used() -> None:
 
 def test_scripts_that_only_look_are_declared_so() -> None:
     lookers = {
-        name for name in ScriptLoader().names() if "no-writes" in ScriptLoader().load(name).source.splitlines()[0]
+        name
+        for name in ScriptLoader().names()
+        if "no-writes" in ScriptLoader().load(name).source.splitlines()[0]
     }
     assert lookers == {"failed", "get", "health", "result", "stats", "users"}
