@@ -33,7 +33,8 @@ from fairque.core.exceptions import (
     UnknownFunctionError,
 )
 from fairque.core.function import TaskFunction
-from fairque.core.models import Priority, QueueHealth, QueueStats, Task, TaskState, UserStats
+from fairque.core.models import Priority, Task, TaskState
+from fairque.core.records import Attempt, QueueHealth, QueueStats, UserStats
 from fairque.core.retry import Retry
 from fairque.decorator import task
 from fairque.queue.async_queue import AsyncTaskQueue
@@ -64,6 +65,7 @@ __all__ = [
     "AsyncTaskHandler",
     "AsyncTaskQueue",
     "AsyncWorker",
+    "Attempt",
     "BatchError",
     "ConfigurationError",
     "DecodeError",

@@ -16,7 +16,7 @@ from fairque.core.exceptions import ConfigurationError, FairQueueError
 
 if TYPE_CHECKING:
     from fairque.core.config import FairQueueConfig
-    from fairque.core.models import QueueStats, UserStats
+    from fairque.core.records import QueueStats, UserStats
 
 app = typer.Typer(
     name="fairque",
@@ -109,9 +109,10 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     settings = _configuration(config, url, queue)
     _import_tasks(modules)
     with TaskQueue(settings) as tasks:
+        engine = Worker(tasks, concurrency=concurrency, burst=burst)
         for problem in tasks.health().problems:
             logging.getLogger("fairque.worker").warning("%s", problem)
-        Worker(tasks, concurrency=concurrency, burst=burst).run()
+        engine.run()
 
 
 @app.command()

@@ -6,9 +6,12 @@ import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
+import msgspec
+
 from fairque.core.exceptions import TaskValidationError
 from fairque.core.function import AsyncTaskFunction, TaskFunction, function_name
-from fairque.core.models import Header, Priority, Task
+from fairque.core.header import Header, Priority
+from fairque.core.models import Task
 from fairque.core.registry import registry
 from fairque.core.retry import ExceptionTypes, RetryPolicy
 from fairque.core.units import Seconds, to_seconds
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from fairque.core.context import TaskContext
+
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,9 +50,7 @@ class _TaskDecorator:
         if not callable(function):
             raise TaskValidationError(f"@task decorates functions, not {function!r}; options go by keyword")
         name = self.name or function_name(function)
-        header = Header(
-            **{field: getattr(self.header, field) for field in Header.__struct_fields__} | {"function": name}
-        )
+        header = msgspec.structs.replace(self.header, function=name)
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
         registered: TaskFunction[..., Any] = kind(function, name=name, header=header, retry=self.retry)
         registry.add(registered)

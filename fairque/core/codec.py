@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -33,13 +33,15 @@ _json = msgspec.json.Encoder(enc_hook=_plain)
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 
-def encode(value: Any, codec: Codec = "json", *, is_call: bool = False) -> bytes:
+def encode(
+    value: Any, codec: Codec = "json", *, parameters: Callable[[], Sequence[str]] | None = None
+) -> bytes:
     """Encode a payload, a result, or the arguments of a call.
 
     Args:
         value: The payload or result; `(args, kwargs)` for a call.
         codec: Which form to use.
-        is_call: Whether errors should name the argument of a call.
+        parameters: For a call: gives the names of the function's parameters, for the error's message.
 
     Raises:
         EncodeError: The codec cannot carry the value; the message says which part of it.
@@ -47,7 +49,7 @@ def encode(value: Any, codec: Codec = "json", *, is_call: bool = False) -> bytes
     try:
         return _encode(value, codec)
     except _ENCODE_ERRORS as error:
-        where, reason = _culprit(value, codec, error, is_call=is_call)
+        where, reason = _culprit(value, codec, error, parameters)
     raise EncodeError(f"{where} cannot be carried as {codec}: {reason}")
 
 
@@ -91,12 +93,16 @@ def _refuse_non_finite(value: Any) -> None:
             _refuse_non_finite(fields)
 
 
-def _culprit(value: Any, codec: Codec, error: BaseException, *, is_call: bool) -> tuple[str, str]:
+def _culprit(
+    value: Any, codec: Codec, error: BaseException, parameters: Callable[[], Sequence[str]] | None
+) -> tuple[str, str]:
     """Name the smallest part of the value that cannot be encoded, by its path."""
     path = "payload"
-    if is_call:
+    if parameters is not None:
         args, kwargs = (*value, {})[:2]
-        parts = [(f"argument {index}", item) for index, item in enumerate(args, 1)]
+        known = parameters()
+        names = [*(repr(name) for name in known), *map(str, range(len(known) + 1, len(args) + 1))]
+        parts = [(f"argument {name}", item) for name, item in zip(names, args, strict=False)]
         parts += [(f"argument {name!r}", item) for name, item in kwargs.items()]
         for name, item in parts:
             reason = _failure(item, codec)

@@ -14,11 +14,12 @@ from fairque.core import codec
 from fairque.core.context import TaskContext
 from fairque.core.exceptions import DecodeError, TaskValidationError
 from fairque.core.ids import new_id
-from fairque.core.models import Header, Task
+from fairque.core.models import Task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from fairque.core.header import Header
     from fairque.core.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -87,6 +88,11 @@ class TaskFunction(Generic[P, R]):
     def returns(self) -> Any:
         """The annotation of the result."""
         return self._plan.returns
+
+    @property
+    def parameters(self) -> list[str]:
+        """The names of its parameters, in order."""
+        return list(self._plan.signature.parameters)
 
     def fit(self, args: list[Any], kwargs: dict[str, Any]) -> inspect.BoundArguments:
         """Convert decoded arguments to the annotations.

@@ -1,37 +1,31 @@
-"""The task and the records the queue returns. One wire form, one encode, one decode.
+"""The task. One wire form, one encode, one decode.
 
 On the wire a task is a header (one JSON object of named fields, read by the scripts), a newline, and the
-opaque body. Fields at their default are left out, so a new field costs old tasks nothing and no script
-knows an order of fields.
+opaque body.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from enum import IntEnum, StrEnum
-from typing import Any, Generic, TypeVar
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from fairque.core import codec
-from fairque.core.exceptions import DecodeError, PayloadTooLargeError, TaskValidationError
+from fairque.core.exceptions import DecodeError, PayloadTooLargeError
+from fairque.core.header import Header, Priority, decode_header, encode_header, header_changes
 from fairque.core.ids import new_id
 from fairque.core.keys import check_id
-from fairque.core.units import Moment, Seconds, from_ms, moment_to_ms, to_ms
+from fairque.core.records import Attempt, Run
+from fairque.core.units import Moment, Seconds, from_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+__all__ = ["LIVE", "TERMINAL", "Header", "Priority", "Task", "TaskState", "decode_task", "encode_task"]
 
 R = TypeVar("R")
-
-
-class Priority(IntEnum):
-    """The order of one user's tasks among themselves. CRITICAL is strictly first-in, first-out and first."""
-
-    VERY_LOW = 1
-    LOW = 2
-    NORMAL = 3
-    HIGH = 4
-    VERY_HIGH = 5
-    CRITICAL = 6
 
 
 class TaskState(StrEnum):
@@ -53,53 +47,6 @@ class TaskState(StrEnum):
 
 TERMINAL = frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED})
 LIVE = frozenset(TaskState) - TERMINAL
-
-
-class Header(msgspec.Struct, omit_defaults=True, frozen=True):
-    """The part of a task that the scripts read. Times and durations in integer milliseconds."""
-
-    function: str | None = None
-    priority: int = int(Priority.NORMAL)
-    delay: int = 0
-    execute_after: int | None = None
-    expires_at: int | None = None
-    max_retries: int | None = None
-    timeout: int | None = None
-    created_at: int = 0
-
-
-class Attempt(msgspec.Struct, frozen=True):
-    """One ended attempt in a task's history (the last ten are kept)."""
-
-    attempt: int
-    at: int
-    type: str
-    error: str = ""
-    traceback: str = ""
-    worker: str = ""
-
-    @property
-    def ended_at(self) -> datetime:
-        """When it ended, by the server's clock."""
-        return datetime.fromtimestamp(self.at / 1000, UTC)
-
-
-class Run(msgspec.Struct, frozen=True):
-    """What happened to a task so far. Times are the server's, in milliseconds."""
-
-    attempt: int = 0
-    place: str = ""
-    worker: str | None = None
-    queued_at: int | None = None
-    started_at: int | None = None
-    finished_at: int | None = None
-    due_at: int | None = None
-    lease_expires_at: int | None = None
-    failures: int = 0
-    crashes: int = 0
-    failure_type: str | None = None
-    error: str | None = None
-    history: tuple[Attempt, ...] = ()
 
 
 class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defaults=True):
@@ -174,7 +121,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         timeout: Seconds | None = None,
     ) -> Task[R]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
-        changes = _header_changes(
+        changes = header_changes(
             priority=priority,
             delay=delay,
             execute_after=execute_after,
@@ -319,8 +266,15 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         return self.run.history
 
 
-def encode_task(task: Task[Any], *, created_at: int, max_bytes: int, codec_name: codec.Codec) -> bytes:
-    """The wire form of a task about to be pushed.
+def encode_task(
+    task: Task[Any],
+    *,
+    created_at: int,
+    max_bytes: int,
+    codec_name: codec.Codec,
+    parameters: Callable[[], Sequence[str]] = tuple,
+) -> bytes:
+    """The wire form of a task about to be pushed. `parameters` are asked for when an error names one.
 
     Raises:
         EncodeError: The codec cannot carry a value; the message says which argument.
@@ -331,11 +285,11 @@ def encode_task(task: Task[Any], *, created_at: int, max_bytes: int, codec_name:
         arguments = task.arguments
         if task.function is not None and not arguments[1]:
             arguments = arguments[:1]
-        body = codec.encode(arguments, codec_name, is_call=task.function is not None)
+        body = codec.encode(arguments, codec_name, parameters=None if task.function is None else parameters)
     if len(body) > max_bytes:
         raise PayloadTooLargeError(len(body), max_bytes)
     header = msgspec.structs.replace(task.header, created_at=task.header.created_at or created_at)
-    return _encode_header(header) + b"\n" + body
+    return encode_header(header) + b"\n" + body
 
 
 def decode_task(
@@ -346,91 +300,9 @@ def decode_task(
     return Task(
         task_id=task_id,
         user_id=user_id,
-        header=_decode_header(header),
+        header=decode_header(header),
         body=body,
         unpickle=unpickle,
         state=state,
         run=run,
     )
-
-
-_encode_header = msgspec.json.Encoder().encode
-_decode_header = msgspec.json.Decoder(Header).decode
-
-
-def _header_changes(*, delay: Any, execute_after: Any, **options: Any) -> dict[str, Any]:
-    """The header's fields for the options that are given, checked and on the wire's terms."""
-    if delay is not None and execute_after is not None:
-        raise TaskValidationError("give delay or execute_after, not both")
-    changes = {name: _CHECKS[name](value) for name, value in options.items() if value is not None}
-    if delay is not None:
-        changes |= {"delay": to_ms(delay, "delay"), "execute_after": None}
-    if execute_after is not None:
-        changes |= {"execute_after": moment_to_ms(execute_after, "execute_after"), "delay": 0}
-    return changes
-
-
-def _check_priority(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= Priority.CRITICAL:
-        raise TaskValidationError(
-            f"priority must be one of Priority.VERY_LOW (1) … CRITICAL (6), not {value!r}"
-        )
-    return int(value)
-
-
-def _check_retries(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1_000_000:  # noqa: PLR2004
-        raise TaskValidationError(f"max_retries must be a whole number from 0 to 1,000,000, not {value!r}")
-    return value
-
-
-def _check_timeout(value: Seconds) -> int:
-    milliseconds = to_ms(value, "timeout")
-    if milliseconds == 0:
-        raise TaskValidationError("timeout must be longer than 0 s; leave it out for none")
-    return milliseconds
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "priority": _check_priority,
-    "max_retries": _check_retries,
-    "timeout": _check_timeout,
-    "expires_at": lambda value: moment_to_ms(value, "expires_at"),
-}
-
-
-class QueueStats(msgspec.Struct, frozen=True):
-    """How many tasks are where now, and how many transitions happened since the queue began."""
-
-    queued: int
-    scheduled: int
-    started: int
-    finished: int
-    failed: int
-    canceled: int
-    ready_users: int
-    users: int
-    workers: int
-    totals: Mapping[str, int]
-
-
-class UserStats(msgspec.Struct, frozen=True):
-    """One user's part in the queue."""
-
-    user_id: str
-    queued: int
-    started: int
-    live: int
-    virtual_time: float
-    eligible: bool
-
-
-class QueueHealth(msgspec.Struct, frozen=True):
-    """Whether the server is fit for a queue. `problems` say what to change; empty when `ok`."""
-
-    ok: bool
-    problems: tuple[str, ...]
-    server: str
-    version: str
-    workers: int
-    overdue_leases: int

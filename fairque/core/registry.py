@@ -42,6 +42,11 @@ class Registry:
             raise UnknownFunctionError(name)
         return function
 
+    def parameters(self, name: str | None) -> list[str]:
+        """The parameters of a function, to name an argument by; none if it is not registered here."""
+        function = self._functions.get(name or "")
+        return [] if function is None else function.parameters
+
     def __contains__(self, name: str) -> bool:
         return name in self._functions
 

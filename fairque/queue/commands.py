@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,35 +17,28 @@ from fairque.core.exceptions import (
     LeaseLostError,
     TaskStateError,
     TaskValidationError,
-    UnknownFunctionError,
 )
 from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import QueueStats, Task, TaskState, UserStats, encode_task
+from fairque.core.models import Task, TaskState, encode_task
 from fairque.core.registry import registry
-from fairque.core.retry import RetryPolicy
 from fairque.core.units import Seconds, to_ms, to_seconds
 from fairque.queue import replies
+from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
+from fairque.queue.failure import history_entry, retry_delay
 from fairque.queue.replies import Claim, Fate, TaskReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from datetime import timedelta
 
     from fairque.core.config import QueueConfig
-    from fairque.core.models import QueueHealth
+    from fairque.core.records import QueueHealth, QueueStats, UserStats
 
 T = TypeVar("T")
 
 CHUNK = 200  # tasks of one push script; bounds how long the server is busy with it
-LONGEST_BATCH = 1000  # tasks of one claim
 # An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
 IDLE_SECONDS = 2.0
-ERROR_LENGTH = 1_000
-TRACEBACK_LENGTH = 8_000
 IDLE_USER_MS = 3_600_000
-
-# Failures that another attempt cannot mend.
-POINTLESS = frozenset({"invalid", "expired", "poisoned"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +131,7 @@ class QueueCommands:
             created_at=time.time_ns() // 1_000_000,
             max_bytes=self.config.max_payload_bytes,
             codec_name=self.config.codec,
+            parameters=lambda: registry.parameters(task.function),
         )
 
     def _push_call(self, tasks: Sequence[Task[Any]], records: Sequence[bytes]) -> Call[list[bool]]:
@@ -157,16 +150,21 @@ class QueueCommands:
         users: Sequence[str] | None = None,
         lease: Seconds | None = None,
         steal: bool = False,
+        claim_id: str | None = None,
     ) -> Call[Claim]:
-        """Claim up to `limit` tasks in fair order."""
+        """Claim up to `limit` tasks in fair order.
+
+        A claim with an id may be repeated under it if its reply was lost: it gives the same tasks again.
+        """
         check_id(worker_id, "worker_id")
         lease_ms = self._lease_ms(lease)
         options = self._options(
             worker=worker_id,
-            limit=_batch_limit(limit),
+            limit=batch_limit(limit),
             lease_ms=lease_ms,
-            users=_names(users),
+            users=user_names(users),
             steal=steal or None,
+            claim=claim_id,
             ageing_us=self._ageing_us,
             retention=self._retention,
         )
@@ -174,7 +172,7 @@ class QueueCommands:
         def read(reply: Any) -> Claim:
             return self._reader.claim(reply, worker_id, lease_ms)
 
-        return self._call("claim", (options,), read, idempotent=False)
+        return self._call("claim", (options,), read, idempotent=claim_id is not None)
 
     def pop_batch(
         self,
@@ -241,12 +239,8 @@ class QueueCommands:
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
     ) -> tuple[Call[bool], TaskState]:
         """The call that fails an attempt, and the state the task will have by the retry decision."""
-        if not failure_type or len(failure_type) > 40:  # noqa: PLR2004 - a word, not a text
-            raise TaskValidationError(
-                f"failure_type must be a word of up to 40 characters, not {failure_type!r}"
-            )
-        delay = None if failure_type in POINTLESS else self._retry_delay(task, error)
-        entry = {"type": failure_type, "error": _error_text(error), "traceback": _traceback(error)}
+        entry = history_entry(error, failure_type)
+        delay = retry_delay(task, error, failure_type, self.config.max_retries)
         options = self._options(
             entry=entry,
             retry_ms=None if delay is None else to_ms(delay, "retry delay"),
@@ -262,21 +256,6 @@ class QueueCommands:
         call, state = self.fail_call(task, error, failure_type=failure_type)
         _refuse_lost([task], [(yield call)])
         return state
-
-    def _retry_delay(self, task: Task[Any], error: BaseException | str) -> timedelta | None:
-        try:
-            policy = registry.get(task.function).retry
-        except UnknownFunctionError:
-            policy = RetryPolicy()
-        retries = self.config.max_retries if task.max_retries is None else task.max_retries
-        reason = RuntimeError(error) if isinstance(error, str) else error
-        return RetryPolicy(
-            max_retries=retries,
-            base_delay=policy.base_delay,
-            max_delay=policy.max_delay,
-            retry_on=policy.retry_on,
-            no_retry_on=policy.no_retry_on,
-        ).delay_after(task.failures, reason)
 
     def heartbeat_call(
         self, tasks: Sequence[Task[Any]], *, worker_id: str | None = None, lease: Seconds | None = None
@@ -307,20 +286,20 @@ class QueueCommands:
     def reclaim(self, limit: int = 100) -> Call[list[tuple[str, str]]]:
         """Take back the tasks whose lease has expired."""
         options = self._options(
-            limit=_batch_limit(limit), max_crashes=self.config.max_crashes, retention=self._retention
+            limit=batch_limit(limit), max_crashes=self.config.max_crashes, retention=self._retention
         )
         return self._call("reclaim", (options,), replies.read_members)
 
     def cancel(self, user_id: str, task_id: str) -> Flow[bool]:
         """Cancel a live task: whether it is canceled now."""
         state = yield self._call(
-            "cancel", (self._ending_options, _member(user_id, task_id)), replies.read_state
+            "cancel", (self._ending_options, member_of(user_id, task_id)), replies.read_state
         )
         return state is TaskState.CANCELED
 
     def requeue(self, user_id: str, task_id: str) -> Flow[Task[Any]]:
         """Take a task out of the dead letter queue."""
-        name = _member(user_id, task_id)
+        name = member_of(user_id, task_id)
         state = yield self._call(
             "requeue", (self._requeue_options, name), replies.read_state, idempotent=False
         )
@@ -334,11 +313,11 @@ class QueueCommands:
         def read(reply: Any) -> Task[Any] | None:
             return self._reader.one(reply, user_id, task_id) if reply else None
 
-        return self._call("get", (b"{}", _member(user_id, task_id)), read)
+        return self._call("get", (b"{}", member_of(user_id, task_id)), read)
 
     def fate_call(self, user_id: str, task_id: str) -> Call[list[Any]]:
         """A task's state, and its result or error."""
-        return self._call("result", (b"{}", _member(user_id, task_id)), list)
+        return self._call("result", (b"{}", member_of(user_id, task_id)), list)
 
     def decode_result(self, data: bytes, returns: Any) -> Any:
         """A result as the function's annotation has it."""
@@ -347,7 +326,7 @@ class QueueCommands:
 
     def cleanup(self, limit: int = 1000) -> Call[int]:
         """Remove tasks past their retention."""
-        options = self._options(limit=_batch_limit(limit), idle_user_ms=IDLE_USER_MS)
+        options = self._options(limit=batch_limit(limit), idle_user_ms=IDLE_USER_MS)
         return self._call("cleanup", (options,), int)
 
     # --- looking ---
@@ -362,14 +341,14 @@ class QueueCommands:
 
     def users(self, limit: int = 100, offset: int = 0) -> Call[list[UserStats]]:
         """A page of users."""
-        options = self._options(limit=_batch_limit(limit), offset=_offset(offset))
+        options = self._options(limit=batch_limit(limit), offset=page_offset(offset))
         return self._call("users", (options,), replies.read_users)
 
     def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0
     ) -> Flow[list[Task[Any]]]:
         """A page of the dead letter queue; with a user, looks through it in bounded steps."""
-        limit, offset = _batch_limit(limit), _offset(offset)
+        limit, offset = batch_limit(limit), page_offset(offset)
         user = None if user_id is None else escape(check_id(user_id, "user_id"))
         found: list[Task[Any]] = []
         position, skip = (offset, 0) if user is None else (0, offset)
@@ -380,20 +359,6 @@ class QueueCommands:
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
-
-
-def _names(users: Sequence[str] | None) -> list[str] | None:
-    if users is None:
-        return None
-    if isinstance(users, str):
-        raise TaskValidationError(f"users must be a list of user ids, not one string: {users!r}")
-    if len(users) > LONGEST_BATCH:
-        raise TaskValidationError(f"users names {len(users):,} users, the limit is {LONGEST_BATCH:,}")
-    return [escape(check_id(user, "users")) for user in dict.fromkeys(users)]
-
-
-def _member(user_id: str, task_id: str) -> str:
-    return member(check_id(user_id, "user_id"), check_id(task_id, "task_id"))
 
 
 def _fence(task: Task[Any]) -> tuple[str, int, str]:
@@ -409,39 +374,3 @@ def _refuse_lost(tasks: Sequence[Task[Any]], held: Sequence[bool]) -> None:
         error = LeaseLostError(lost[0].user_id or "", lost[0].task_id, lost[0].attempt)
         error.lost = tuple((task.user_id or "", task.task_id) for task in lost)
         raise error
-
-
-def _batch_limit(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_BATCH:
-        raise TaskValidationError(f"limit must be a whole number from 1 to {LONGEST_BATCH:,}, not {value!r}")
-    return value
-
-
-def _offset(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TaskValidationError(f"offset must be a whole number from 0 on, not {value!r}")
-    return value
-
-
-def _printable(text: str) -> str:
-    """The text without halves of surrogate pairs, which have no UTF-8 form."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _error_text(error: BaseException | str) -> str:
-    if isinstance(error, BaseException):
-        try:
-            error = f"{type(error).__name__}: {error}"
-        except Exception:  # noqa: BLE001 - a user's __str__ may do anything
-            error = type(error).__name__
-    return _printable(error)[:ERROR_LENGTH]
-
-
-def _traceback(error: BaseException | str) -> str:
-    if isinstance(error, str) or error.__traceback__ is None:
-        return ""
-    try:
-        text = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001 - it formats the same __str__
-        text = "".join(traceback.format_tb(error.__traceback__))
-    return _printable(text)[-TRACEBACK_LENGTH:]

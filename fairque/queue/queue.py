@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fairque.core.calls import single
-from fairque.core.models import Priority, QueueHealth, QueueStats, Task, TaskState, UserStats
+from fairque.core.models import Priority, Task, TaskState
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import TaskHandle
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
+    from fairque.core.records import QueueHealth, QueueStats, UserStats
     from fairque.core.units import Moment, Seconds
 
 R = TypeVar("R")

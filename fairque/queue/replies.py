@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairque.core.keys import split_member, unescape
-from fairque.core.models import (
-    Attempt,
-    Priority,
-    QueueHealth,
-    QueueStats,
-    Run,
-    Task,
-    TaskState,
-    UserStats,
-    decode_task,
-)
+from fairque.core.models import Priority, Task, TaskState, decode_task
+from fairque.core.records import Attempt, QueueHealth, QueueStats, Run, UserStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- claim: QUEUED → STARTED, for a batch, in fair order. First promotes what is due. Tasks past their
 -- expires_at go to the dead letter queue instead.
---   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, ageing_us, retention
+--   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, ageing_us, retention,
+--   claim (an id under which the claim may be repeated; absent for one that is not)
 -- Returns: milliseconds until a scheduled task is due (-1 for none), 1 if more is ready, the time, and for
 -- each task: member, attempt, place, failures, record.
 --- @include "includes/shard"
@@ -12,13 +13,19 @@
 
 local PROMOTE_LIMIT = 200
 local SKIP_LIMIT = 200 -- tasks that are popped but not started
+local claim_key = root .. 'claim:' .. opts.worker
+local reply, leases, started = { -1, 0, now }, {}, {}
+local expired, skipped, served = 0, 0, nil
 
-if promote_due(PROMOTE_LIMIT) > 0 then
-  settle_users()
+local function give(member, attempt, place, failures, record)
+  local n = #reply
+  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = member, attempt, place, failures, record
 end
 
-local reply, leases = { -1, 0, now }, {}
-local taken, expired, skipped, served = 0, 0, 0, nil
+-- The place goes into the fence, which compares text: always the same digits, never an exponent.
+local function place_text(score)
+  return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
+end
 
 local function has_expired(record)
   local header = string.match(record, '^[^\n]*')
@@ -29,69 +36,104 @@ local function has_expired(record)
   return type(expires_at) == 'number' and expires_at <= now
 end
 
+local function expire(user, member)
+  local attempt = tonumber(redis.call('HGET', root .. 'run:' .. member, 'attempt')) or 0
+  local error = 'its expires_at passed before an attempt could start'
+  fail_task(user, member, { attempt = attempt, type = 'expired', error = error })
+  expired = expired + 1
+end
+
 local function start(user, member, place, record)
   local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures')
   local attempt = (tonumber(run[1]) or 0) + 1
   redis.call(
     'HSET', root .. 'run:' .. member,
-    'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', integer(now)
+    'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now
   )
-  leases[#leases + 1] = integer(now + opts.lease_ms)
-  leases[#leases + 1] = member
+  leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
+  started[#started + 1] = member
   served = math.max(served or user.v, user.v)
   charge(user, TASK_COST)
   user.in_flight = user.in_flight + 1
-  taken = taken + 1
-  for _, value in ipairs({ member, attempt, place, tonumber(run[2]) or 0, record }) do
-    reply[#reply + 1] = value
-  end
+  give(member, attempt, place, tonumber(run[2]) or 0, record)
 end
 
-local queue = opts.users and first_users_among(opts.users) or first_users(opts.limit)
-local head = 1
-while taken < opts.limit and skipped < SKIP_LIMIT and head <= #queue do
-  local user = queue[head]
-  local popped = redis.call('ZPOPMIN', root .. 'lane:' .. user.name)
-  if not popped[1] then
-    head = head + 1 -- drained
-  else
-    local member, place = user.name .. ':' .. popped[1], integer(tonumber(popped[2]))
-    local record = redis.call('GET', root .. 'task:' .. member)
-    if not record then
+local function claim_in_fair_order()
+  local queue = opts.users and first_users_among(opts.users) or first_users(opts.limit)
+  local head = 1
+  while #started < opts.limit and skipped < SKIP_LIMIT and head <= #queue do
+    local user = queue[head]
+    local popped = redis.call('ZPOPMIN', root .. 'lane:' .. user.name)
+    local member = popped[1] and user.name .. ':' .. popped[1]
+    local record = member and redis.call('GET', root .. 'task:' .. member)
+    if not member then
+      head = head + 1 -- drained
+    elseif not record then
       drop_lost(user, member)
       skipped = skipped + 1
     elseif has_expired(record) then
-      expired, skipped = expired + 1, skipped + 1
-      local attempt = tonumber(redis.call('HGET', root .. 'run:' .. member, 'attempt')) or 0
-      local error = 'it had not started when its expires_at passed'
-      fail_task(user, member, { attempt = attempt, type = 'expired', error = error })
+      expire(user, member)
+      skipped = skipped + 1
     else
-      start(user, member, place, record)
+      start(user, member, place_text(popped[2]), record)
       head = head + 1
       requeue_user(queue, head, user)
     end
   end
 end
 
-if #leases > 0 then
+local function write_down()
   redis.call('ZADD', root .. 'leases', unpack(leases))
   local floor = tonumber(redis.call('HGET', root .. 'clock', 'floor')) or 0
-  redis.call('HSET', root .. 'clock', 'floor', exact(math.max(floor, served)))
+  redis.call('HSET', root .. 'clock', 'floor', math.max(floor, served))
+  if opts.claim then
+    redis.call('SET', claim_key, cjson.encode({ id = opts.claim, members = started }), 'PX', opts.lease_ms)
+  end
 end
-settle_users()
-count('started', taken)
-count('stolen', opts.steal and taken or 0)
-count('failed', expired)
-count('expired', expired)
 
-local more = redis.call('EXISTS', root .. 'ring')
-local next_due = redis.call('ZRANGE', root .. 'scheduled', 0, 0, 'WITHSCORES')[2]
--- Whoever is idle beside this worker may take what is left, or watch the clock in its stead.
-if more == 1 or (taken > 0 and next_due) then
-  wake()
+-- A worker whose claim was not answered repeats it under the same id, and gets what it was given, as far as
+-- it still holds the leases. So a lost reply costs neither a lease's time nor a crash on the task's account.
+local function given_before()
+  local stored = opts.claim and redis.call('GET', claim_key)
+  local last = stored and cjson.decode(stored)
+  return last and last.id == opts.claim and last.members
 end
+
+local function give_again(member)
+  local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'place', 'failures', 'worker')
+  local record = redis.call('GET', root .. 'task:' .. member)
+  if record and run[4] == opts.worker and redis.call('ZSCORE', root .. 'leases', member) then
+    give(member, tonumber(run[1]), run[2], tonumber(run[3]) or 0, record)
+  end
+end
+
+local given = given_before()
+if given then
+  for _, member in ipairs(given) do
+    give_again(member)
+  end
+else
+  if promote_due(PROMOTE_LIMIT) > 0 then
+    settle_users()
+  end
+  claim_in_fair_order()
+  if #started > 0 then
+    write_down()
+  end
+  settle_users()
+  count('started', #started)
+  count('stolen', opts.steal and #started or 0)
+  count('failed', expired)
+  count('expired', expired)
+end
+
+reply[2] = redis.call('EXISTS', root .. 'ring')
+local next_due = redis.call('ZRANGE', root .. 'scheduled', 0, 0, 'WITHSCORES')[2]
 if next_due then
   reply[1] = math.max(0, math.ceil((tonumber(next_due) - now_us) / 1000))
 end
-reply[2] = more
+-- Whoever is idle beside this worker may take what is left, or watch the clock in its stead.
+if reply[2] == 1 or (#started > 0 and next_due) then
+  wake()
+end
 return reply

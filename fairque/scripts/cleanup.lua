@@ -7,7 +7,7 @@
 
 local removed = 0
 for _, set in ipairs({ 'finished', 'failed', 'canceled' }) do
-  local ended = redis.call('ZRANGEBYSCORE', root .. set, '-inf', integer(now), 'LIMIT', 0, opts.limit - removed)
+  local ended = redis.call('ZRANGEBYSCORE', root .. set, '-inf', now, 'LIMIT', 0, opts.limit - removed)
   for _, member in ipairs(ended) do
     redis.call('UNLINK', root .. 'task:' .. member, root .. 'run:' .. member, root .. 'result:' .. member)
     redis.call('ZREM', root .. set, member)
@@ -15,11 +15,11 @@ for _, set in ipairs({ 'finished', 'failed', 'canceled' }) do
   removed = removed + #ended
 end
 
-redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', integer(now))
+redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 
 -- A score of 0 marks a user with live tasks. An idle one enters at the floor again, with or without a record.
 local idle = redis.call(
-  'ZRANGEBYSCORE', root .. 'users', 1, integer(now - opts.idle_user_ms), 'LIMIT', 0, opts.limit
+  'ZRANGEBYSCORE', root .. 'users', 1, now - opts.idle_user_ms, 'LIMIT', 0, opts.limit
 )
 for _, name in ipairs(idle) do
   redis.call('UNLINK', root .. 'user:' .. name)

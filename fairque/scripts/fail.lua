@@ -4,7 +4,6 @@
 --   arguments: member, attempt, place
 -- Returns 1, also when this attempt had failed before; 0 where the lease is lost.
 --- @include "includes/shard"
---- @include "includes/tick"
 --- @include "includes/users"
 --- @include "includes/schedule"
 --- @include "includes/lease"
@@ -27,8 +26,7 @@ redis.call('HSET', root .. 'run:' .. member, 'failed_attempt', attempt)
 if opts.retry_ms then
   remember(member, entry)
   redis.call('HSET', root .. 'run:' .. member, 'error', entry.error)
-  schedule(member, next_tick() + opts.retry_ms * 1000)
-  save_tick()
+  schedule(member, now_us + opts.retry_ms * 1000)
   count('retried', 1)
 else
   fail_task(user, member, entry)

@@ -8,23 +8,41 @@
 --- @include "includes/lease"
 --- @include "includes/end_task"
 
-local accepted, finished = {}, 0
+-- What the batch has in common is asked and written once: the leases, and the set of finished tasks.
+local members, accepted, ended, ending = {}, {}, {}, {}
 for i = 2, #ARGV, 4 do
-  local member, attempt, place, result = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local holds = is_attempt(member, attempt, place)
-  if holds and is_leased(member) then
-    local user = load_user((parts_of(member)))
-    end_lease(user, member)
-    if opts.result_ms > 0 then
-      redis.call('SET', root .. 'result:' .. member, result, 'PX', opts.result_ms)
+  members[#members + 1] = ARGV[i]
+end
+local leases = #members > 0 and redis.call('ZMSCORE', root .. 'leases', unpack(members)) or {}
+
+for k, member in ipairs(members) do
+  local attempt, place, result = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1]
+  accepted[k] = 0
+  if is_attempt(member, attempt, place) then
+    if leases[k] and not ended[member] then
+      local user = load_user((parts_of(member)))
+      if opts.result_ms > 0 then
+        redis.call('SET', root .. 'result:' .. member, result, 'PX', opts.result_ms)
+      end
+      announce_end(user, member, 'finished')
+      user.in_flight = user.in_flight - 1
+      ended[member] = true
+      ending[#ending + 1], ending[#ending + 2] = now + opts.retention.finished, member
+      accepted[k] = 1
+    elseif ended[member] or redis.call('ZSCORE', root .. 'finished', member) then
+      accepted[k] = 1 -- said twice
     end
-    end_task(user, member, 'finished')
-    finished = finished + 1
-    accepted[#accepted + 1] = 1
-  else
-    accepted[#accepted + 1] = holds and redis.call('ZSCORE', root .. 'finished', member) and 1 or 0
   end
 end
-settle_users()
-count('finished', finished)
+
+if #ending > 0 then
+  redis.call('ZADD', root .. 'finished', unpack(ending))
+  local done = {}
+  for member in pairs(ended) do
+    done[#done + 1] = member
+  end
+  redis.call('ZREM', root .. 'leases', unpack(done))
+  settle_users()
+  count('finished', #done)
+end
 return accepted

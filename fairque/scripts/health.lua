@@ -6,6 +6,6 @@
 
 return {
   redis.call('INFO'),
-  redis.call('ZCOUNT', root .. 'workers', integer(now), '+inf'),
-  redis.call('ZCOUNT', root .. 'leases', '-inf', integer(now - 60000)),
+  redis.call('ZCOUNT', root .. 'workers', now, '+inf'),
+  redis.call('ZCOUNT', root .. 'leases', '-inf', now - 60000),
 }

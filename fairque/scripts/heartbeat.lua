@@ -6,7 +6,7 @@
 --- @include "includes/shard"
 --- @include "includes/lease"
 
-local expires = integer(now + opts.lease_ms)
+local expires = now + opts.lease_ms
 local renewed = {}
 for i = 2, #ARGV, 3 do
   local member, attempt, place = ARGV[i], ARGV[i + 1], ARGV[i + 2]

@@ -36,7 +36,7 @@ for i = 1, size do
   headers[i] = header
 end
 
-local created, pushed, ready = {}, 0, false
+local created, pushed, ready, first_tick = {}, 0, false, nil
 for i = 1, size do
   local name, id, record, header = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1], headers[i]
   local member = name .. ':' .. id
@@ -46,11 +46,14 @@ for i = 1, size do
     local user = load_user(name)
     user.live = user.live + 1
     local tick = next_tick()
-    local due = header.execute_after and header.execute_after * 1000 or tick + (header.delay or 0) * 1000
-    if due > tick then
+    first_tick = first_tick or tick
+    -- A delay counts from now, not from the tick, which is ahead after a clock has stepped back.
+    local due = header.execute_after and header.execute_after * 1000
+      or now_us + (tick - first_tick) + (header.delay or 0) * 1000
+    if due > now_us + (tick - first_tick) then
       schedule(member, due)
     else
-      redis.call('ZADD', root .. 'lane:' .. name, integer(place_of(tick, priority_of(header))), id)
+      redis.call('ZADD', root .. 'lane:' .. name, place_of(tick, priority_of(header)), id)
       ready = true
     end
   end

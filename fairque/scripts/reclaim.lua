@@ -7,7 +7,7 @@
 --- @include "includes/lease"
 --- @include "includes/end_task"
 
-local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', integer(now), 'LIMIT', 0, opts.limit)
+local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, opts.limit)
 local poisoned = 0
 for _, member in ipairs(expired) do
   local user = load_user((parts_of(member)))

@@ -3,7 +3,7 @@
 -- takes its old place in the lane. With `leaving` the worker also takes its leave.
 --   options: leaving (a worker's id, or absent)
 --   arguments: member, attempt, place for each task
--- Returns 1 for each task handed back, 0 where the lease is lost.
+-- Returns 1 for each task handed back (also when it was before), 0 where the lease is lost.
 --- @include "includes/shard"
 --- @include "includes/users"
 --- @include "includes/lease"
@@ -11,10 +11,14 @@
 local released, total = {}, 0
 for i = 2, #ARGV, 3 do
   local member, attempt, place = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if is_attempt(member, attempt, place) and is_leased(member) then
-    end_lease(load_user((parts_of(member))), member)
+  local name, id = parts_of(member)
+  local holds = is_attempt(member, attempt, place)
+  if holds and is_leased(member) then
+    end_lease(load_user(name), member)
     return_to_lane(member, place)
     released[#released + 1], total = 1, total + 1
+  elseif holds and redis.call('ZSCORE', root .. 'lane:' .. name, id) == place then
+    released[#released + 1] = 1 -- said twice
   else
     released[#released + 1] = 0
   end
@@ -23,6 +27,7 @@ settle_users()
 count('released', total)
 if opts.leaving then
   redis.call('ZREM', root .. 'workers', opts.leaving)
+  redis.call('UNLINK', root .. 'claim:' .. opts.leaving)
 end
 if redis.call('EXISTS', root .. 'ring') == 1 then
   wake() -- the leaver may have taken a wake-up with it

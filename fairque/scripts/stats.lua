@@ -10,6 +10,6 @@ end
 
 return {
   size('scheduled'), size('leases'), size('finished'), size('failed'), size('canceled'),
-  size('ring'), size('users'), redis.call('ZCOUNT', root .. 'workers', integer(now), '+inf'),
+  size('ring'), size('users'), redis.call('ZCOUNT', root .. 'workers', now, '+inf'),
   redis.call('HGETALL', root .. 'stats'),
 }

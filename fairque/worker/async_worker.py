@@ -85,7 +85,7 @@ class AsyncWorker:
         )
         self.burst = burst
         self.handler = handler
-        self._lease = lease
+        self._lease = None if lease is None else to_seconds(lease, "lease")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -124,7 +124,7 @@ class AsyncWorker:
 
     async def _run(self, queue: AsyncTaskQueue) -> None:
         commands, loop = queue.commands, asyncio.get_running_loop()
-        lease = commands.config.lease_seconds if self._lease is None else to_seconds(self._lease, "lease")
+        lease = commands.config.lease_seconds if self._lease is None else self._lease
         threads = TaskThreads()
 
         def on_lost(key: AttemptKey, _: Fate) -> None:

@@ -10,12 +10,14 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext
 from fairque.core.exceptions import ScriptError, ServerError
 from fairque.core.models import TaskState
+from fairque.queue.checks import LONGEST_BATCH
 from fairque.worker.execution import Execution, Outcome, Running
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 
@@ -75,6 +77,8 @@ class Pump:
         self._burst = burst
         self.running: dict[AttemptKey, Running] = {}
         self._ended: dict[AttemptKey, Outcome] = {}  # not yet acknowledged
+        self._claims_of = secrets.token_hex(8)  # with the next one it makes the id of a claim, which stays
+        self._claims = 0  # the same until the claim is answered
         self._choice = 0  # which way to claim next
         self._hungry = True  # whether a claim may give something
         self._nothing_left = False  # whether the last claim found nothing, now and soon
@@ -135,10 +139,11 @@ class Pump:
             calls.append(
                 self._commands.claim(
                     self._worker_id,
-                    min(free, 1000),
+                    min(free, LONGEST_BATCH),
                     users=choice.users,
                     lease=self._lease,
                     steal=choice.steal,
+                    claim_id=f"{self._claims_of}-{self._claims}",
                 )
             )
         return good + bad, calls
@@ -199,6 +204,7 @@ class Pump:
 
     def _take(self, claim: Claim) -> None:
         """Start what was claimed; work out whether and when to claim again."""
+        self._claims += 1
         for task in claim.tasks:
             self._start(task)
         if len(self.running) >= self._slots:

@@ -224,7 +224,7 @@ def test_a_task_past_its_expiry_fails_instead_of_running(queue: TaskQueue, raw: 
     expired = queue.get("u", "a")
     assert expired is not None
     assert (expired.state, expired.failure_type, expired.attempt) == (TaskState.FAILED, "expired", 0)
-    assert expired.error == "it had not started when its expires_at passed"
+    assert expired.error == "its expires_at passed before an attempt could start"
     assert [entry.type for entry in expired.history] == ["expired"]
     totals = queue.stats().totals
     assert (totals["expired"], totals["failed"], totals["started"]) == (2, 2, 1)

@@ -12,7 +12,7 @@ from fairque.core.models import Priority, TaskState
 from fairque.core.retry import Retry
 from fairque.queue.queue import TaskQueue
 from tests.integration.conftest import OpenQueue
-from tests.support.actions import drain, lapse, make, names, popped, push, server_ms, sleep_past
+from tests.support.actions import drain, lapse, names, popped, push, server_ms, sleep_past
 from tests.support.invariants import Shard
 
 

@@ -91,7 +91,14 @@ def _where(shard: Shard) -> dict[str, list[str]]:
 
 def _key_names(shard: Shard) -> list[str]:
     found = [f"an unknown key {name!r}" for name in shard.singles - SINGLE_KEYS]
-    kinds = {kind for kind, rest in shard.parts.items() if rest} - {"task", "run", "result", "lane", "user"}
+    kinds = {kind for kind, rest in shard.parts.items() if rest} - {
+        "task",
+        "run",
+        "result",
+        "lane",
+        "user",
+        "claim",
+    }
     found += [f"an unknown kind of key {kind!r}: {shard.parts[kind]}" for kind in kinds]
     for name in (*shard.lane_names, *shard.user_names, *shard.index, *shard.ring):
         if ":" in name or escape(unescape(name)) != name:

@@ -1,10 +1,15 @@
 --- @include "includes/history"
--- Put a task in a terminal set (`finished`, `failed` or `canceled`) for its retention, and tell who waits.
-local function end_task(user, member, set)
-  redis.call('ZADD', root .. set, integer(now + opts.retention[set]), member)
-  redis.call('HSET', root .. 'run:' .. member, 'finished_at', integer(now))
+-- Tell the task's run, those who wait for it, and its user that it has ended.
+local function announce_end(user, member, set)
+  redis.call('HSET', root .. 'run:' .. member, 'finished_at', now)
   redis.call('PUBLISH', root .. 'done:' .. member, set)
   user.live = user.live - 1
+end
+
+-- Put a task in a terminal set (`finished`, `failed` or `canceled`) for its retention.
+local function end_task(user, member, set)
+  redis.call('ZADD', root .. set, now + opts.retention[set], member)
+  announce_end(user, member, set)
 end
 
 -- Put a task in the dead letter queue. `entry` has the failure's `attempt`, `type` and `error`.

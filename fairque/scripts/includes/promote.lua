@@ -3,7 +3,7 @@
 --- @include "includes/users"
 -- Move due tasks, at most `limit`, from `scheduled` to their lanes, each at the place of its due time.
 local function promote_due(limit)
-  local due = redis.call('ZRANGEBYSCORE', root .. 'scheduled', '-inf', integer(now_us), 'WITHSCORES', 'LIMIT', 0, limit)
+  local due = redis.call('ZRANGEBYSCORE', root .. 'scheduled', '-inf', now_us, 'WITHSCORES', 'LIMIT', 0, limit)
   for i = 1, #due, 2 do
     local member = due[i]
     local name, id = parts_of(member)
@@ -12,7 +12,7 @@ local function promote_due(limit)
     redis.call('ZREM', root .. 'scheduled', member)
     if record then
       local place = place_of(tonumber(due[i + 1]), priority_of(header_of(record)))
-      redis.call('ZADD', root .. 'lane:' .. name, integer(place), id)
+      redis.call('ZADD', root .. 'lane:' .. name, place, id)
     else
       drop_lost(user, member)
     end

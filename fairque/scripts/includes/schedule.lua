@@ -2,7 +2,7 @@
 -- Put a task in `scheduled` until `due` (microseconds). An idle worker sleeps until the earliest due time it
 -- knows, so a new earliest one wakes it.
 local function schedule(member, due)
-  redis.call('ZADD', root .. 'scheduled', integer(due), member)
+  redis.call('ZADD', root .. 'scheduled', due, member)
   if redis.call('ZRANK', root .. 'scheduled', member) == 0 then
     wake()
   end

@@ -5,13 +5,10 @@ local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
 
--- Numbers as text, without loss: Lua's own conversion keeps 14 digits.
+-- Numbers go to redis.call as they are, which keeps all 53 bits. Where a script makes text of one (in a key,
+-- in an error) it must be small: Lua's own conversion keeps 14 digits. This one keeps all of an integer.
 local function integer(number)
   return string.format('%.0f', number)
-end
-
-local function exact(number)
-  return string.format('%.17g', number)
 end
 
 -- A member `<user>:<id>` names a task in sets and keys; both parts are escaped, so the colon is unique.

@@ -8,5 +8,5 @@ local function next_tick()
 end
 
 local function save_tick()
-  redis.call('HSET', root .. 'clock', 'tick', integer(last_tick))
+  redis.call('HSET', root .. 'clock', 'tick', last_tick)
 end

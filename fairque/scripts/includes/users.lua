@@ -51,19 +51,19 @@ local function settle_users()
         user.v = math.max(user.v, floor) -- idling earns no credit, draining forgives no debt
       end
       if user.v ~= user.ring_v then
-        redis.call('ZADD', root .. 'ring', exact(user.v), name)
+        redis.call('ZADD', root .. 'ring', user.v, name)
         user.ring_v = user.v
       end
     elseif user.ring_v then
       redis.call('ZREM', root .. 'ring', name)
       user.ring_v = nil
     end
-    redis.call('HSET', root .. 'user:' .. name, 'v', exact(user.v), 'in_flight', user.in_flight, 'live', user.live)
+    redis.call('HSET', root .. 'user:' .. name, 'v', user.v, 'in_flight', user.in_flight, 'live', user.live)
     -- The index of users: 0 while one has live tasks, else since when it has none.
     if user.live > 0 and user.was_live <= 0 then
       redis.call('ZADD', root .. 'users', 0, name)
     elseif user.live <= 0 and user.was_live > 0 then
-      redis.call('ZADD', root .. 'users', integer(now), name)
+      redis.call('ZADD', root .. 'users', now, name)
     end
     user.was_live = user.live
   end

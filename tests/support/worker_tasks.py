@@ -83,6 +83,16 @@ def journaled(journal: str, number: int, seconds: float) -> int:
     return number
 
 
+@task(name="tests.hang_at_first", max_retries=0)
+def hang_at_first(journal: str, number: int) -> int:
+    """Hangs in its first attempt, for a test to kill the worker; the next one takes half a second."""
+    context = current_task()
+    write(journal, f"start {number} {context.attempt}")
+    time.sleep(60 if context.attempt == 1 else 0.5)
+    write(journal, f"done {number} {context.attempt}")
+    return number
+
+
 @task(name="tests.raise_system_exit", max_retries=0)
 def raise_system_exit() -> None:
     raise SystemExit(3)

@@ -1,0 +1,39 @@
+"""Checks of what callers pass, before anything is sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fairque.core.exceptions import TaskValidationError
+from fairque.core.keys import check_id, escape, member
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LONGEST_BATCH = 1000  # tasks of one claim, users of one filter, rows of one page
+
+
+def user_names(users: Sequence[str] | None) -> list[str] | None:
+    if users is None:
+        return None
+    if isinstance(users, str):
+        raise TaskValidationError(f"users must be a list of user ids, not one string: {users!r}")
+    if len(users) > LONGEST_BATCH:
+        raise TaskValidationError(f"users names {len(users):,} users, the limit is {LONGEST_BATCH:,}")
+    return [escape(check_id(user, "users")) for user in dict.fromkeys(users)]
+
+
+def member_of(user_id: str, task_id: str) -> str:
+    return member(check_id(user_id, "user_id"), check_id(task_id, "task_id"))
+
+
+def batch_limit(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_BATCH:
+        raise TaskValidationError(f"limit must be a whole number from 1 to {LONGEST_BATCH:,}, not {value!r}")
+    return value
+
+
+def page_offset(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise TaskValidationError(f"offset must be a whole number from 0 on, not {value!r}")
+    return value

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from fairque import FairQueueConfig, TaskQueue, TaskState, __version__
+from fairque.utils.embedded import EmbeddedServer
+from tests.support import worker_tasks as tasks
+
+ROOT = Path(__file__).parent.parent.parent
+TASKS = "tests.support.worker_tasks"
+
+Run: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    def run_it(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "fairque", *arguments],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run_it
+
+
+@pytest.fixture
+def url(server: EmbeddedServer) -> str:
+    return f"unix://{server.socket_path}"
+
+
+@pytest.fixture
+def config_file(server: EmbeddedServer, prefix: str, tmp_path: Path) -> Path:
+    """A configuration file of the test's own prefix."""
+    file = tmp_path / "fairque.yaml"
+    file.write_text(f"redis:\n  unix_socket_path: {server.socket_path}\nqueue:\n  prefix: {prefix}\n")
+    return file
+
+
+def test_the_worker_command_runs_what_the_modules_define(
+    run: Run, config: FairQueueConfig, config_file: Path
+) -> None:
+    with TaskQueue(config) as queue:
+        handle = queue.push(tasks.add(2, 3), user_id="acme")
+        done = run("worker", TASKS, "--config", str(config_file), "--concurrency", "3", "--burst")
+        assert (done.returncode, done.stdout) == (0, "")
+        assert "3 at once" in done.stderr
+        assert handle.result(timeout=1) == 5
+
+
+def test_the_queue_option_names_the_queue(run: Run, config: FairQueueConfig, config_file: Path) -> None:
+    named = config.model_copy(update={"queue": config.queue.model_copy(update={"name": "mail"})})
+    with TaskQueue(named) as queue:
+        handle = queue.push(tasks.add(2, 3), user_id="acme")
+        assert run("worker", TASKS, "--config", str(config_file), "--burst").returncode == 0
+        assert handle.state() is TaskState.QUEUED
+        run("worker", TASKS, "--config", str(config_file), "--queue", "mail", "--burst")
+        assert handle.state() is TaskState.FINISHED
+
+
+def test_a_worker_file_is_laid_over_the_common_one_beside_it(
+    run: Run, config: FairQueueConfig, config_file: Path, tmp_path: Path
+) -> None:
+    config_file.rename(tmp_path / "common.yaml")
+    (tmp_path / "mine.yaml").write_text("worker:\n  assigned_users: [mine]\n  concurrency: 4\n")
+    with TaskQueue(config) as queue:
+        mine = queue.push(tasks.add(1, 1), user_id="mine")
+        other = queue.push(tasks.add(1, 1), user_id="other")
+        done = run("worker", TASKS, "--config", str(tmp_path / "mine.yaml"), "--burst")
+        assert "worker mine serves" in done.stderr
+        assert (mine.state(), other.state()) == (TaskState.FINISHED, TaskState.QUEUED)
+
+
+def test_stats_tell_what_is_where_for_people_and_for_machines(
+    run: Run, config: FairQueueConfig, config_file: Path
+) -> None:
+    with TaskQueue(config) as queue:
+        queue.push_batch([tasks.add(i, 1) for i in range(3)], user_id="acme")
+        queue.push(tasks.add(1, 1), user_id="globex", delay=60)
+    found = json.loads(run("stats", "--config", str(config_file), "--json").stdout)
+    assert (found["queued"], found["scheduled"], found["started"]) == (3, 1, 0)
+    assert found["totals"] == {"pushed": 4}
+    assert {user["user_id"]: user["queued"] for user in found["top_users"]} == {"acme": 3, "globex": 0}
+    shown = run("stats", "--config", str(config_file)).stdout
+    assert "3 queued" in shown
+    assert "acme" in shown
+
+
+def test_the_version_is_told(run: Run) -> None:
+    assert run("--version").stdout == f"fairque {__version__}\n"
+
+
+def test_help_teaches_each_command(run: Run) -> None:
+    overview = run("--help").stdout
+    for command in ("worker", "stats", "demo"):
+        assert command in overview
+    assert "Example: fairque worker" in run("worker", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("stats", "--url", "http://localhost"), "url must begin with redis://"),
+        (("stats", "--url", "redis://127.0.0.1:1"), "the server cannot be reached"),
+        (("worker", TASKS, "--url", "redis://127.0.0.1:1"), "the server cannot be reached"),
+        (("worker", "no_such_module", "--url", "embedded://"), "there is no module 'no_such_module'"),
+        (("worker", "tests/support/worker_tasks.py"), "is a file: give the module's name"),
+        (("stats", "--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("worker", TASKS, "--concurrency", "0", "--url", "embedded://"), "concurrency"),
+        (("worker", TASKS, "--log-level", "loud"), "--log-level loud"),
+        (("stats", "--queue", "a{b}", "--url", "embedded://"), "name"),
+    ],
+)
+def test_what_a_person_got_wrong_is_one_clear_line(
+    run: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_bad_yaml_is_one_clear_line_with_the_file_and_the_place(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("redis:\n  port: [1\n")
+    done = run("stats", "--config", str(file))
+    assert done.returncode == 2
+    assert "broken.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_module_that_fails_to_import_is_one_clear_line_with_the_place(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken_tasks.py").write_text("x = 1\nundefined_name\n")
+    done = run("worker", "broken_tasks", "--url", "embedded://", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "broken_tasks.py:2" in done.stderr
+    assert "NameError" in done.stderr
+    assert "Traceback" not in done.stderr

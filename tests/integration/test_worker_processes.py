@@ -1,0 +1,151 @@
+"""Workers as processes of their own: killed, stopped by signals, and with a server that goes away."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from fairque import FairQueueConfig, LeaseLostError, TaskQueue, TaskState, Worker
+from tests.support import worker_tasks as tasks
+from tests.support.servers import own_server
+from tests.support.waiting import until
+
+ROOT = Path(__file__).parent.parent.parent
+SCRIPT = """
+import sys
+from fairque import FairQueueConfig, QueueConfig, RedisConfig, Worker
+import tests.support.worker_tasks
+socket, prefix, concurrency, lease, grace = sys.argv[1:]
+config = FairQueueConfig(redis=RedisConfig(unix_socket_path=socket), queue=QueueConfig(prefix=prefix))
+Worker(config, concurrency=int(concurrency), lease=float(lease), graceful_shutdown_timeout=float(grace)).run()
+"""
+
+Spawn: TypeAlias = "Callable[..., subprocess.Popen[str]]"
+
+
+@pytest.fixture
+def queue(config: FairQueueConfig) -> Iterator[TaskQueue]:
+    with TaskQueue(config) as queue:
+        yield queue
+
+
+@pytest.fixture
+def spawn(config: FairQueueConfig) -> Iterator[Spawn]:
+    """Starts worker processes, and kills those that are left after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def spawn_one(
+        settings: FairQueueConfig = config, *, concurrency: int = 10, lease: float = 30.0, grace: float = 10.0
+    ) -> subprocess.Popen[str]:
+        where = (str(settings.redis.unix_socket_path), settings.queue.prefix)
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *where, str(concurrency), str(lease), str(grace)],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield spawn_one
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def test_what_a_killed_worker_was_running_another_one_finishes_after_the_lease(
+    queue: TaskQueue, spawn: Spawn, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    victim = spawn(lease=1.0)
+    handles = queue.push_batch([tasks.hang_at_first(str(journal), n) for n in range(10)], user_id="acme")
+    until(lambda: len(tasks.lines(journal)) == 10, "ten tasks are running", within=20)
+    stale = [handle.info() for handle in handles]
+    victim.kill()
+    killed = time.monotonic()
+    queue.reclaim()
+    assert queue.stats().started == 10  # their leases have not run out
+    with Worker(queue, concurrency=10, lease=1.0):
+        until(lambda: len(tasks.lines(journal)) == 20, "they run again", within=10)
+        assert time.monotonic() - killed < 1.0 + 2.0  # lease + 2 s
+        # The dead worker's outcome, arriving late, is refused, and disturbs nobody.
+        for task in stale:
+            with pytest.raises(LeaseLostError):
+                queue.finish(task, "stale")
+        assert [handle.result(timeout=5) for handle in handles] == list(range(10))
+    for task in stale:
+        with pytest.raises(LeaseLostError):
+            queue.finish(task, "stale")
+    assert [handle.result(timeout=5) for handle in handles] == list(range(10))
+    assert [(task.attempt, task.crashes) for task in (h.info() for h in handles)] == [(2, 1)] * 10
+    done = [line.split()[1:] for line in tasks.lines(journal) if line.startswith("done")]
+    assert sorted(done) == [[str(number), "2"] for number in range(10)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_tasks_end_and_hands_back_the_rest(
+    queue: TaskQueue, spawn: Spawn, tmp_path: Path, number: signal.Signals
+) -> None:
+    journal = tmp_path / "journal"
+    worker = spawn(concurrency=2, grace=1.5)
+    short = queue.push(tasks.journaled(str(journal), 1, 0.5), user_id="acme")
+    long = queue.push(tasks.journaled(str(journal), 2, 60.0), user_id="acme")
+    waiting = queue.push(tasks.journaled(str(journal), 3, 0.0), user_id="acme")
+    until(lambda: len(tasks.lines(journal)) == 2, "two are running", within=20)
+    began = time.monotonic()
+    worker.send_signal(number)
+    assert worker.wait(timeout=10) == 0
+    assert 1.4 < time.monotonic() - began < 4.0
+    assert (short.state(), waiting.state()) == (TaskState.FINISHED, TaskState.QUEUED)
+    handed_back = long.info()
+    assert (handed_back.state, handed_back.crashes) == (TaskState.QUEUED, 0)
+    assert [line.split()[:2] for line in tasks.lines(journal)] == [
+        ["start", "1"],
+        ["start", "2"],
+        ["done", "1"],
+    ]
+
+
+def test_a_second_signal_does_not_wait(queue: TaskQueue, spawn: Spawn, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    worker = spawn(concurrency=1, grace=60.0)
+    handle = queue.push(tasks.journaled(str(journal), 1, 60.0), user_id="acme")
+    until(lambda: len(tasks.lines(journal)) == 1, "it is running", within=20)
+    worker.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    assert worker.poll() is None
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=5) == 0
+    assert handle.state() is TaskState.QUEUED
+
+
+def test_a_worker_outlives_its_server_and_says_so_once(spawn: Spawn, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with own_server("--appendonly", "yes", "--appendfsync", "always") as server:
+        config = server.config()
+        worker = spawn(config, lease=5.0, grace=1.0)
+        with TaskQueue(config) as queue:
+            running = queue.push(tasks.journaled(str(journal), 1, 2.5), user_id="acme")
+            until(lambda: len(tasks.lines(journal)) == 1, "it is running", within=20)
+            server.stop()
+            time.sleep(2.0)
+            server.start()
+            back = time.monotonic()
+            # What ran during the outage is acknowledged, and new work is taken.
+            assert queue.push(tasks.add(1, 1), user_id="acme").result(timeout=10) == 2
+            assert running.result(timeout=10) == 1
+            assert time.monotonic() - back < 6.0
+            assert (running.info().attempt, running.info().crashes) == (1, 0)
+        worker.send_signal(signal.SIGTERM)
+        _, errors = worker.communicate(timeout=10)
+    assert worker.returncode == 0
+    assert errors.count("cannot use the server") == 1
+    assert errors.count("can use the server again") == 1

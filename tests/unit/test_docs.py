@@ -1,0 +1,82 @@
+"""The two languages have the same shape, and what the README shows is what runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+ENGLISH, JAPANESE = ROOT / "docs/en", ROOT / "docs/ja"
+PAGES = sorted(path.name for path in ENGLISH.glob("*.md"))
+
+
+def shape(text: str) -> list[str]:
+    """A page without its prose: headings by level, code as it is but for comments, tables by their size."""
+    found: list[str] = []
+    code: list[str] | None = None
+    for line in text.splitlines():
+        if line.startswith("```"):
+            if code is None:
+                code = [line]
+            else:
+                found.append("\n".join(code))
+                code = None
+        elif code is not None:
+            code.append(line.split("  ")[0].rstrip() if line.strip() else "")
+        elif heading := re.match(r"#+ ", line):
+            found.append(heading[0])
+        elif line.startswith("|"):
+            found.append("row of " + str(line.count("|")))
+        elif line.startswith("- "):
+            found.append("item")
+    return found
+
+
+def links(text: str) -> list[str]:
+    return re.findall(r"\]\(([^)]+)\)", text)
+
+
+def test_both_languages_have_the_same_pages() -> None:
+    assert sorted(path.name for path in JAPANESE.glob("*.md")) == PAGES
+    assert "index.md" in PAGES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_the_same_shape_in_both_languages(page: str) -> None:
+    english, japanese = ((folder / page).read_text(encoding="utf-8") for folder in (ENGLISH, JAPANESE))
+    assert shape(english) == shape(japanese)
+    assert links(english) == links(japanese)
+    assert re.search(r"[ぁ-んァ-ン]", japanese)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{folder}/{page}" for folder in ("en", "ja") for page in PAGES)]
+)
+def test_every_link_to_a_file_leads_somewhere(page: str) -> None:
+    path = ROOT / page
+    for link in links(path.read_text(encoding="utf-8")):
+        if "://" not in link:
+            assert (path.parent / link.partition("#")[0]).exists(), link
+
+
+def test_the_readme_s_example_runs_and_prints_what_the_readme_shows() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    example = ROOT / "examples/quickstart.py"
+    assert f"```python\n{example.read_text(encoding='utf-8')}```" in readme
+    done = subprocess.run(
+        [sys.executable, str(example)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert f"```text\n{done.stdout}```" in readme
+    assert len(example.read_text().splitlines()) <= 20
+
+
+def test_every_test_that_the_readme_names_exists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(test_\w+\.py)`", readme))
+    found = {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    assert names - found == set()
+    assert len(names) >= 5
