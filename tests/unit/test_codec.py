@@ -186,7 +186,14 @@ def test_an_argument_that_cannot_be_carried_is_named_by_its_path(
     args: tuple[Any, ...], kwargs: dict[str, Any], where: str
 ) -> None:
     with pytest.raises(EncodeError, match=where):
-        encode((args, kwargs), "json", is_call=True)
+        encode((args, kwargs), "json", parameters=list)
+
+
+def test_a_positional_argument_is_named_by_its_parameter_where_that_is_known() -> None:
+    with pytest.raises(EncodeError, match=r"argument 'size'\[0\] cannot"):
+        encode((("x", [Opaque()]), {}), "json", parameters=lambda: ("image", "size"))
+    with pytest.raises(EncodeError, match="argument 3 cannot"):
+        encode((("x", 1, Opaque()), {}), "json", parameters=lambda: ("image", "size"))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -218,7 +225,7 @@ def test_other_codecs_carry_infinity(codec: Codec) -> None:
 def test_pickle_carries_what_json_cannot_and_names_what_it_cannot() -> None:
     assert isinstance(decode(encode(Point(1), "pickle"), allow_pickle=True), Point)
     with pytest.raises(EncodeError, match="argument 1 cannot be carried as pickle"):
-        encode(((lambda: None,), {}), "pickle", is_call=True)
+        encode(((lambda: None,), {}), "pickle", parameters=list)
 
 
 class Detonator:
