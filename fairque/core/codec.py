@@ -162,7 +162,8 @@ def convert(value: Any, annotation: Any, what: str) -> Any:
     if annotation is Any or annotation is None or _fits(value, annotation):
         return value
     try:
-        return msgspec.convert(value, annotation, dec_hook=_build)
+        # str_keys: JSON has text for keys, whatever the annotation of the dict's keys.
+        return msgspec.convert(value, annotation, dec_hook=_build, str_keys=True)
     except (TypeError, ValueError, msgspec.ValidationError) as error:
         raise DecodeError(f"{what} does not fit its annotation {annotation!r}: {error}") from error
 

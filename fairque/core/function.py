@@ -30,11 +30,11 @@ R = TypeVar("R")
 class _Plan:
     """What the signature says, worked out once: annotations are resolved at first use, not at import."""
 
+    whole: inspect.Signature
     signature: inspect.Signature  # without the context's parameter
     annotations: dict[str, Any]
     returns: Any
     context_parameter: str | None
-    context_first: bool
 
 
 class TaskFunction(Generic[P, R]):
@@ -78,11 +78,12 @@ class TaskFunction(Generic[P, R]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here and now, without a queue. For an `async def` it returns the coroutine."""
-        context = self._plan.context_parameter
+        plan = self._plan
+        context = plan.context_parameter
         if context is None or context in kwargs or (args and isinstance(args[0], TaskContext)):
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
-        here: dict[str, Any] = {context: TaskContext(user_id="local", task_id="local")}
-        return self.function(*args, **kwargs, **here)  # type: ignore[no-any-return]
+        bound = plan.signature.bind(*args, **kwargs)
+        return self.invoke(bound, TaskContext(user_id="local", task_id="local"))  # type: ignore[no-any-return]
 
     @property
     def returns(self) -> Any:
@@ -124,9 +125,12 @@ class TaskFunction(Generic[P, R]):
         name = self._plan.context_parameter
         if name is None:
             return self.function(*bound.args, **bound.kwargs)
-        if self._plan.context_first:
-            return self.function(context, *bound.args, **bound.kwargs)
-        return self.function(*bound.args, **{**bound.kwargs, name: context})
+        arguments = {**bound.arguments, name: context}
+        whole = self._plan.whole
+        given = inspect.BoundArguments(
+            whole, {known: arguments[known] for known in whole.parameters if known in arguments}
+        )
+        return self.function(*given.args, **given.kwargs)
 
     @cached_property
     def _plan(self) -> _Plan:
@@ -140,11 +144,11 @@ class TaskFunction(Generic[P, R]):
             del annotations[name]
         parameters = [p for p in signature.parameters.values() if p.name not in contexts]
         return _Plan(
+            whole=signature,
             signature=signature.replace(parameters=parameters),
             annotations=annotations,
             returns=returns,
             context_parameter=contexts[0] if contexts else None,
-            context_first=contexts[:1] == list(signature.parameters)[:1],
         )
 
 

@@ -140,19 +140,25 @@ def test_the_limit_of_payloads_is_a_setting(open_queue: OpenQueue) -> None:
 
 
 BAD_ARGUMENTS: dict[str, tuple[Callable[[], Task[Any]], str]] = {
-    "an object": (lambda: paint("c", Opaque()), "argument 2 cannot be carried as json: .*Opaque"),
+    "an object": (lambda: paint("c", Opaque()), "argument 'colour' cannot be carried as json: .*Opaque"),
     "by keyword": (lambda: paint("c", colour=Opaque()), "argument 'colour' cannot be carried"),
     "deep inside": (
         lambda: paint("c", more={"a": [1, {"b": Opaque()}]}),
         r"argument 'more'\['a'\]\[1\]\['b'\]",
     ),
-    "NaN": (lambda: paint("c", math.nan), "argument 2 cannot be carried as json: nan has no JSON form"),
-    "infinity inside": (lambda: paint("c", [1, None, -math.inf]), r"argument 2\[2\] .*-inf has no JSON form"),
-    "a key that is no text": (lambda: paint("c", {None: 1}), "argument 2 cannot be carried"),
-    "half a character": (lambda: paint("\ud83d"), "argument 1 cannot be carried"),
-    "a number without end": (lambda: paint("c", 10**5000), "argument 2 cannot be carried"),
-    "a function": (lambda: paint("c", print), "argument 2 cannot be carried"),
-    "a complex number": (lambda: paint("c", 1j), "argument 2 cannot be carried"),
+    "NaN": (
+        lambda: paint("c", math.nan),
+        "argument 'colour' cannot be carried as json: nan has no JSON form",
+    ),
+    "infinity inside": (
+        lambda: paint("c", [1, None, -math.inf]),
+        r"argument 'colour'\[2\] .*-inf has no JSON form",
+    ),
+    "a key that is no text": (lambda: paint("c", {None: 1}), "argument 'colour' cannot be carried"),
+    "half a character": (lambda: paint("\ud83d"), "argument 'canvas' cannot be carried"),
+    "a number without end": (lambda: paint("c", 10**5000), "argument 'colour' cannot be carried"),
+    "a function": (lambda: paint("c", print), "argument 'colour' cannot be carried"),
+    "a complex number": (lambda: paint("c", 1j), "argument 'colour' cannot be carried"),
 }
 
 
@@ -200,7 +206,7 @@ def test_one_bad_task_of_a_batch_is_named_and_none_is_pushed(queue: TaskQueue, i
 
 def test_a_batch_names_the_task_whose_payload_is_bad(queue: TaskQueue) -> None:
     good = make("u", "good")
-    with pytest.raises(BatchError, match="task 1 of the batch .*argument 2"):
+    with pytest.raises(BatchError, match="task 1 of the batch .*argument 'colour'"):
         queue.push_batch([good, paint("c", Opaque()).with_options(user_id="u")])
     with pytest.raises(BatchError, match="task 2 of the batch .*push takes a Task, not str"):
         queue.push_batch([good, good, "no task"])  # type: ignore[list-item]

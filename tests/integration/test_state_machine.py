@@ -79,6 +79,7 @@ class ModelTask:
     due: bool = False  # scheduled, and its time has come
     failed_attempt: int | None = None
     life: int = 0
+    claimed_order: int = 0  # its place when its last attempt began
 
     @property
     def place(self) -> tuple[int, int]:
@@ -133,6 +134,7 @@ class Model:
             served = self.v[user] if served is None else max(served, self.v[user])
             self.v[user] += 1
             task.state, task.attempt, task.overdue = TaskState.STARTED, task.attempt + 1, short
+            task.claimed_order = task.order
             taken.append(task)
         if served is not None:
             self.floor = max(self.floor, served)
@@ -353,12 +355,12 @@ class QueueMachine(RuleBasedStateMachine):
     def release(self, batch: list[Held]) -> None:
         lost = []
         for held in batch:
-            task = self._holder(held)
-            if task is None:
-                lost.append((held.task.user_id, held.task.task_id))
-            else:
+            task = self._current(held)
+            if task is not None and task.state is TaskState.STARTED:
                 task.state, task.overdue = TaskState.QUEUED, False  # at its old place
                 self.model.totals["released"] += 1
+            elif not (task and task.state is TaskState.QUEUED and task.order == task.claimed_order):
+                lost.append((held.task.user_id, held.task.task_id))
         self.model.settle()
         self._refused(lost, lambda: self.queue.release([held.task for held in batch]))
 

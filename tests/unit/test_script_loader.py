@@ -1,0 +1,117 @@
+"""Assembling scripts: includes go in once, and a mistake names its file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from fairque.core.exceptions import ScriptSourceError
+from fairque.utils.script_loader import SCRIPTS, ScriptLoader
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(name: str, *lines: str) -> None:
+        file = tmp_path / f"{name}.lua"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(lines), encoding="utf-8")
+
+    return write
+
+
+def include(name: str) -> str:
+    return f'--- @include "includes/{name}"'
+
+
+def test_an_include_goes_in_where_it_is_asked_for(tmp_path: Path, write) -> None:
+    write("main", "#!lua", include("a"), "return a")
+    write("includes/a", "local a = 1")
+    script = ScriptLoader(tmp_path).load("main")
+    assert script.source == "#!lua\nlocal a = 1\nreturn a\n"
+    assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()
+    assert script.name == "main"
+
+
+def test_an_include_that_two_files_need_goes_in_once_before_both(tmp_path: Path, write) -> None:
+    write("main", include("left"), include("right"), "return left + right")
+    write("includes/left", include("base"), "local left = base")
+    write("includes/right", include("base"), "local right = base")
+    write("includes/base", "local base = 1")
+    lines = ScriptLoader(tmp_path).load("main").source.splitlines()
+    assert lines == ["local base = 1", "local left = base", "local right = base", "return left + right"]
+
+
+def test_a_missing_script_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ScriptSourceError, match=r"nothing\.lua: cannot be read \(No such file") as caught:
+        ScriptLoader(tmp_path).load("nothing")
+    assert caught.value.file == "nothing.lua"
+
+
+def test_a_missing_include_is_named_with_who_asked(tmp_path: Path, write) -> None:
+    write("main", include("a"))
+    write("includes/a", include("gone"))
+    with pytest.raises(ScriptSourceError) as caught:
+        ScriptLoader(tmp_path).load("main")
+    assert str(caught.value) == (
+        "includes/gone.lua: cannot be read (No such file or directory) (included by main.lua → includes/a.lua)"
+    )
+
+
+def test_an_include_that_a_file_asks_for_twice_is_an_error(tmp_path: Path, write) -> None:
+    write("main", include("a"), include("b"), include("a"))
+    write("includes/a")
+    write("includes/b")
+    with pytest.raises(ScriptSourceError, match='main.lua: includes "includes/a" twice'):
+        ScriptLoader(tmp_path).load("main")
+
+
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_includes_in_a_circle_are_an_error(tmp_path: Path, write, length: int) -> None:
+    write("main", include("0"))
+    for number in range(length):
+        write(f"includes/{number}", include(str((number + 1) % length)))
+    with pytest.raises(
+        ScriptSourceError, match=r"includes/0\.lua: includes itself \(included by main\.lua → "
+    ):
+        ScriptLoader(tmp_path).load("main")
+
+
+def test_a_script_that_includes_itself_is_an_error(tmp_path: Path, write) -> None:
+    write("main", '--- @include "main"')
+    with pytest.raises(ScriptSourceError, match=r"main\.lua: includes itself"):
+        ScriptLoader(tmp_path).load("main")
+
+
+def test_only_a_line_of_its_own_is_an_include(tmp_path: Path, write) -> None:
+    write("main", '  --- @include "includes/a"', '-- @include "includes/a"', "return 1 --- @include 'x'")
+    assert len(ScriptLoader(tmp_path).load("main").source.splitlines()) == 3
+
+
+@pytest.mark.parametrize("name", ScriptLoader().names())
+def test_every_packaged_script_is_whole(name: str) -> None:
+    source = ScriptLoader().load(name).source
+    assert source.startswith("#!lua")
+    assert source.count("#!lua") == 1
+    assert "@include" not in source
+    assert "cmsgpack" not in source
+    assert f"-- {name}: " in source.splitlines()[1]
+    # Replies are arrays, strings and numbers; state changes are announced to nobody but the waiters.
+    for forbidden in ("'KEYS'", "'SCAN'", "'SMEMBERS'", "'FLUSHALL'", "os.time", "math.random"):
+        assert forbidden not in source
+
+
+def test_every_include_is_used() -> None:
+    included = "".join(path.read_text(encoding="utf-8") for path in SCRIPTS.rglob("*.lua"))
+    for path in (SCRIPTS / "includes").glob("*.lua"):
+        assert f'@include "includes/{path.stem}"' in included
+
+
+def test_scripts_that_only_look_are_declared_so() -> None:
+    lookers = {
+        name
+        for name in ScriptLoader().names()
+        if "no-writes" in ScriptLoader().load(name).source.splitlines()[0]
+    }
+    assert lookers == {"failed", "get", "health", "result", "stats", "users"}
