@@ -6,8 +6,8 @@ from redis import Redis
 
 from fairque.queue.queue import TaskQueue
 from tests.support.actions import lapse, popped, push, server_ms
-from tests.support.servers import own_server
 from tests.support.faces import open_face
+from tests.support.servers import own_server
 
 
 def test_an_empty_queue_has_nothing_to_show(queue: TaskQueue) -> None:
