@@ -15,7 +15,7 @@ from tests.support.faces import Background
 
 def blocked(raw: Redis) -> int:
     info = raw.info("clients")
-    return int(info["blocked_clients"])  # type: ignore[index]
+    return int(info["blocked_clients"])
 
 
 def waiting_pop(queue: TaskQueue, raw: Redis, **options: object) -> Background:

@@ -1,4 +1,4 @@
-"""What goes wrong around the queue: lost replies, flushed scripts, a server that is full, a replica or gone."""
+"""Lost replies, flushed scripts, and servers that are full, a replica or gone."""
 
 from __future__ import annotations
 
@@ -84,12 +84,7 @@ def test_a_thousand_pushes_whose_replies_are_lost_leave_a_thousand_tasks(
         with through_proxy(face, config, server, drops) as (queue, proxy):
             # Our own repeats would pause between tries; the callers' repeats are what this is about.
             queue.manager.RETRIES = 0
-            pushers = [
-                Background(
-                    lambda start=start: [_push_twice(queue, number) for number in range(start, 1000, 10)]
-                )  # type: ignore[misc]
-                for start in range(10)
-            ]
+            pushers = [Background(_push_twice, queue, range(start, 1000, 10)) for start in range(10)]
             for pusher in pushers:
                 pusher.value()
         assert proxy.dropped == len(drops.lost) == 1000
@@ -100,11 +95,12 @@ def test_a_thousand_pushes_whose_replies_are_lost_leave_a_thousand_tasks(
         )
 
 
-def _push_twice(queue: TaskQueue, number: int) -> None:
-    task = make("u", str(number))
-    with pytest.raises(ServerUnavailableError):
-        queue.push(task)
-    assert not queue.push(task).created, "its first push was carried out"
+def _push_twice(queue: TaskQueue, numbers: range) -> None:
+    for number in numbers:
+        task = make("u", str(number))
+        with pytest.raises(ServerUnavailableError):
+            queue.push(task)
+        assert not queue.push(task).created, "its first push was carried out"
 
 
 def test_the_queue_repeats_an_idempotent_call_by_itself(
@@ -213,36 +209,39 @@ def test_a_big_batch_survives_a_flush(queue: TaskQueue, raw: Redis) -> None:
 
 
 def test_a_full_server_refuses_pushes_and_still_drains(face: str) -> None:
-    with own_server("--maxmemory-policy", "noeviction") as server, server.client() as raw:
-        with opened(face, server.config()) as queue:
-            push(queue, "u", *(str(number) for number in range(300)), max_retries=0)
-            queue.fail(popped(queue), "for later")
-            running = popped(queue)
-            raw.config_set("maxmemory", "1mb")  # it holds more than that empty
-            before = raw.keys("*")
-            for attempt in (
-                lambda: queue.push(make("u", "one too many")),
-                lambda: push(queue, "u", "x", "y"),
-                lambda: queue.requeue("u", "0"),
-            ):
-                with pytest.raises(ServerOutOfMemoryError, match="let workers drain the queue"):
-                    attempt()
-            assert sorted(raw.keys("*")) == sorted(before)  # type: ignore[type-var, arg-type]
-            assert queue.get("u", "one too many") is None
-            check_invariants(raw, ROOT)
-            # Everything that leads to the end of a task goes on.
-            queue.heartbeat([running])
-            queue.release([running])
-            assert queue.cancel("u", "299")
-            again = popped(queue, lease=0.001)
-            assert again.task_id == "1"
-            eventually(lambda: queue.reclaim() == [("u", "1")])
-            assert len(drain(queue, 50)) == 298
-            assert queue.handle("u", "5").state() is TaskState.FINISHED
-            assert queue.stats().queued == 0
-            check_invariants(raw, ROOT)
-            raw.config_set("maxmemory", "0")
-            assert queue.push(make("u", "one too many")).created
+    with (
+        own_server("--maxmemory-policy", "noeviction") as server,
+        server.client() as raw,
+        opened(face, server.config()) as queue,
+    ):
+        push(queue, "u", *(str(number) for number in range(300)), max_retries=0)
+        queue.fail(popped(queue), "for later")
+        running = popped(queue)
+        raw.config_set("maxmemory", "1mb")  # it holds more than that empty
+        before = raw.keys("*")
+        for attempt in (
+            lambda: queue.push(make("u", "one too many")),
+            lambda: push(queue, "u", "x", "y"),
+            lambda: queue.requeue("u", "0"),
+        ):
+            with pytest.raises(ServerOutOfMemoryError, match="let workers drain the queue"):
+                attempt()
+        assert sorted(raw.keys("*")) == sorted(before)
+        assert queue.get("u", "one too many") is None
+        check_invariants(raw, ROOT)
+        # Everything that leads to the end of a task goes on.
+        queue.heartbeat([running])
+        queue.release([running])
+        assert queue.cancel("u", "299")
+        again = popped(queue, lease=0.001)
+        assert again.task_id == "1"
+        eventually(lambda: queue.reclaim() == [("u", "1")])
+        assert len(drain(queue, 50)) == 298
+        assert queue.handle("u", "5").state() is TaskState.FINISHED
+        assert queue.stats().queued == 0
+        check_invariants(raw, ROOT)
+        raw.config_set("maxmemory", "0")
+        assert queue.push(make("u", "one too many")).created
 
 
 def test_a_replica_says_that_it_is_one(face: str) -> None:
@@ -312,43 +311,45 @@ def test_each_refusal_of_the_server_has_its_own_error(
 
 
 def test_a_server_that_is_gone_is_unavailable_and_then_is_used_again(face: str) -> None:
-    with own_server("--appendonly", "yes", "--appendfsync", "always") as server:
-        with opened(face, server.config()) as queue:
-            push(queue, "u", "a", "b")
-            task = popped(queue)
-            server.stop()
-            start = time.monotonic()
-            for attempt in (
-                lambda: queue.push(make("u", "c")),
-                lambda: queue.pop("w"),
-                lambda: queue.pop("w", block=5),
-                lambda: queue.handle("u", "a").result(5),
-            ):
-                with pytest.raises(
-                    ServerUnavailableError, match="check the URL and that the server is running"
-                ):
-                    attempt()
-            assert time.monotonic() - start < 10
-            server.start()
-            queue.finish(task, "across a restart")
-            assert queue.handle("u", "a").result(0) == "across a restart"
-            assert popped(queue).task_id == "b"
+    with (
+        own_server("--appendonly", "yes", "--appendfsync", "always") as server,
+        opened(face, server.config()) as queue,
+    ):
+        push(queue, "u", "a", "b")
+        task = popped(queue)
+        server.stop()
+        start = time.monotonic()
+        for attempt in (
+            lambda: queue.push(make("u", "c")),
+            lambda: queue.pop("w"),
+            lambda: queue.pop("w", block=5),
+            lambda: queue.handle("u", "a").result(5),
+        ):
+            with pytest.raises(ServerUnavailableError, match="check the URL and that the server is running"):
+                attempt()
+        assert time.monotonic() - start < 10
+        server.start()
+        queue.finish(task, "across a restart")
+        assert queue.handle("u", "a").result(0) == "across a restart"
+        assert popped(queue).task_id == "b"
 
 
 def test_a_waiting_result_survives_a_restart(face: str) -> None:
-    with own_server("--appendonly", "yes", "--appendfsync", "always") as server:
-        with opened(face, server.config()) as queue:
-            handle = queue.push(make("u", "t"))
-            task = popped(queue)
-            waiter = Background(lambda: handle.result(20))
-            with server.client() as raw:
-                eventually(lambda: len(raw.pubsub_channels()) == 2)
-            server.stop()
-            server.start()
-            start = time.monotonic()
-            queue.finish(task, "at last")
-            assert waiter.value() == "at last"
-            assert time.monotonic() - start < 3
+    with (
+        own_server("--appendonly", "yes", "--appendfsync", "always") as server,
+        opened(face, server.config()) as queue,
+    ):
+        handle = queue.push(make("u", "t"))
+        task = popped(queue)
+        waiter = Background(lambda: handle.result(20))
+        with server.client() as raw:
+            eventually(lambda: len(raw.pubsub_channels()) == 2)
+        server.stop()
+        server.start()
+        start = time.monotonic()
+        queue.finish(task, "at last")
+        assert waiter.value() == "at last"
+        assert time.monotonic() - start < 3
 
 
 def test_a_call_is_repeated_while_a_server_restarts(face: str) -> None:
@@ -391,7 +392,7 @@ def test_a_wrong_kind_of_key_is_a_script_error_and_not_ours_to_hide(
     queue: TaskQueue, raw: Redis, root: str
 ) -> None:
     raw.set(f"{root}:ring", "not a ring")
-    with pytest.raises(ServerError, match="script 'claim' failed: .*WRONGTYPE"):
+    with pytest.raises(ServerError, match=r"script 'claim' failed: .*WRONGTYPE"):
         queue.pop("w")
     raw.delete(f"{root}:ring")
     assert queue.push(Task.create(user_id="u")).created

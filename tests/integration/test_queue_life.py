@@ -83,17 +83,21 @@ def test_a_timeout_is_retried_and_named(queue: TaskQueue) -> None:
 
 def test_an_exception_is_kept_with_its_traceback(queue: TaskQueue) -> None:
     push(queue, "u", "t", max_retries=0)
-    try:
-        raise LookupError("nobody at home")
-    except LookupError as error:
-        queue.fail(popped(queue), error)
+    with pytest.raises(LookupError) as caught:
+        _look_for_somebody()
+    queue.fail(popped(queue), caught.value)
     entry = queue.handle("u", "t").info().history[0]
     assert entry.error == "LookupError: nobody at home"
-    assert 'raise LookupError("nobody at home")' in entry.traceback
+    assert "_look_for_somebody" in entry.traceback
+    assert entry.traceback.endswith("LookupError: nobody at home\n")
     assert entry.ended_at.year > 2020
 
 
-class _Unspeakable(Exception):
+def _look_for_somebody() -> None:
+    raise LookupError("nobody at home")
+
+
+class _UnspeakableError(Exception):
     def __str__(self) -> str:
         raise RuntimeError("not even its message")
 
@@ -104,7 +108,7 @@ class _Unspeakable(Exception):
         (ValueError("half a pair \ud83d"), r"ValueError: half a pair \ud83d"),
         (ValueError('quote " slash / back \\ nul \0 line \n tab \t del \x7f'), None),
         (ValueError("日本語 🎌"), "ValueError: 日本語 🎌"),
-        (_Unspeakable(), "_Unspeakable"),
+        (_UnspeakableError(), "_UnspeakableError"),
         ("x" * 5000, "x" * 1000),
         ("", ""),
     ],

@@ -17,7 +17,7 @@ from tests.support.actions import drain, make, names, popped, push, server_ms, s
 
 
 def calls_of(raw: Redis, command: str) -> int:
-    stats: dict[str, Any] = raw.info("commandstats")  # type: ignore[assignment]
+    stats: dict[str, Any] = raw.info("commandstats")
     return int(stats.get(f"cmdstat_{command}", {"calls": 0})["calls"])
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -38,6 +38,9 @@ def paint(canvas: str, colour: Any = None, **more: Any) -> None: ...
 
 class Opaque:
     pass
+
+
+NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001 - the point
 
 
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
@@ -75,14 +78,14 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
         "execute_after must be a finite number",
     ),
     "execute_after naive": (
-        {"user_id": "u", "execute_after": datetime(2030, 1, 1)},
+        {"user_id": "u", "execute_after": NAIVE},
         "execute_after needs a time zone",
     ),
     "execute_after negative": ({"user_id": "u", "execute_after": -1}, "execute_after must not be negative"),
     "both times": ({"user_id": "u", "delay": 1, "execute_after": 1}, "give delay or execute_after, not both"),
     "expires_at NaN": ({"user_id": "u", "expires_at": math.nan}, "expires_at must be a finite number"),
     "expires_at naive": (
-        {"user_id": "u", "expires_at": datetime(2030, 1, 1)},
+        {"user_id": "u", "expires_at": NAIVE},
         "expires_at needs a time zone",
     ),
     "retries negative": ({"user_id": "u", "max_retries": -1}, "max_retries must be a whole number from 0"),
@@ -128,7 +131,7 @@ def test_the_payload_may_have_its_limit_and_not_a_byte_more(
 
 
 def _drop(raw: Redis, prefix: str) -> None:
-    raw.delete(*raw.keys(f"{prefix}*"))  # type: ignore[misc]
+    raw.delete(*raw.keys(f"{prefix}*"))
 
 
 def test_the_limit_of_payloads_is_a_setting(open_queue: OpenQueue) -> None:
@@ -206,10 +209,10 @@ def test_one_bad_task_of_a_batch_is_named_and_none_is_pushed(queue: TaskQueue, i
 
 def test_a_batch_names_the_task_whose_payload_is_bad(queue: TaskQueue) -> None:
     good = make("u", "good")
-    with pytest.raises(BatchError, match="task 1 of the batch .*argument 'colour'"):
+    with pytest.raises(BatchError, match=r"task 1 of the batch .*argument 'colour'"):
         queue.push_batch([good, paint("c", Opaque()).with_options(user_id="u")])
-    with pytest.raises(BatchError, match="task 2 of the batch .*push takes a Task, not str"):
-        queue.push_batch([good, good, "no task"])  # type: ignore[list-item]
+    with pytest.raises(BatchError, match=r"task 2 of the batch .*push takes a Task, not str"):
+        queue.push_batch([good, good, cast("Task[Any]", "no task")])
 
 
 BAD_CLAIMS: dict[str, tuple[Callable[[TaskQueue], Any], str]] = {

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig
+from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig, Retention
 from fairque.core.exceptions import LeaseLostError, TaskNotFoundError, TaskStateError
 from fairque.core.models import Task, TaskState
 from fairque.core.retry import Retry
@@ -106,7 +106,7 @@ class Model:
         return sorted(mine, key=lambda task: task.place)
 
     def settle(self) -> None:
-        """In the ring if and only if there is ready work; who enters starts at the floor, or with its debt."""
+        """In the ring if and only if there is ready work; who enters starts at the floor or its debt."""
         now_ready = {user for user in USERS if self.lane(user)}
         floor = min((self.v[user] for user in self.ready), default=self.floor)
         for user in now_ready - self.ready:
@@ -173,7 +173,7 @@ class QueueMachine(RuleBasedStateMachine):
             max_crashes=MAX_CRASHES,
             max_retries=MAX_RETRIES,
             push_retry_window=0,
-            retention={"finished": KEPT, "failed": KEPT, "canceled": KEPT},
+            retention=Retention(finished=KEPT, failed=KEPT, canceled=KEPT),
         )
         redis = RedisConfig(unix_socket_path=self.server.socket_path)
         self.queue: TaskQueue = open_face(self.face, FairQueueConfig(redis=redis, queue=queue))

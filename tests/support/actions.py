@@ -44,7 +44,7 @@ def drain(queue: TaskQueue, batch: int = 1) -> list[Task[Any]]:
 
 
 def server_ms(raw: Redis) -> float:
-    seconds, microseconds = raw.time()  # type: ignore[misc]
+    seconds, microseconds = raw.time()
     return float(seconds * 1000 + microseconds / 1000)
 
 

@@ -85,16 +85,17 @@ def open_face(face: str, config: FairQueueConfig) -> TaskQueue:
 class Background(threading.Thread):
     """A call in a thread of its own; `value()` joins it and gives what it returned or raised."""
 
-    def __init__(self, work: Callable[[], Any]) -> None:
+    def __init__(self, work: Callable[..., Any], *args: Any) -> None:
         super().__init__(daemon=True)
         self._work = work
+        self._args = args
         self._value: Any = None
         self._error: BaseException | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self._value = self._work()
+            self._value = self._work(*self._args)
         except BaseException as error:  # noqa: BLE001 - it is raised again where the value is asked for
             self._error = error
 

@@ -39,10 +39,9 @@ class DroppingProxy:
         server.connect(self._socket_path)
         with self._lock:
             self._open |= {client, server}
-        with client, server:
-            # A client of ours sends one request (or one pipeline) and reads its replies, so turns alternate.
-            with contextlib.suppress(OSError):
-                self._alternate(client, server)
+        # A client of ours sends one request (or one pipeline) and reads its replies, so turns alternate.
+        with client, server, contextlib.suppress(OSError):
+            self._alternate(client, server)
         with self._lock:
             self._open -= {client, server}
 

@@ -8,6 +8,8 @@ import time
 import uuid
 from itertools import pairwise
 
+import pytest
+
 from fairque.core.ids import new_id
 
 
@@ -58,7 +60,7 @@ def test_forked_processes_never_make_the_same_id() -> None:
     assert len(set(outputs)) == 800
 
 
-def test_a_clock_that_steps_back_does_not_disturb_the_order(monkeypatch) -> None:
+def test_a_clock_that_steps_back_does_not_disturb_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     first = new_id()
     monkeypatch.setattr(time, "time_ns", lambda: 1_000_000_000_000_000)
     second, third = new_id(), new_id()

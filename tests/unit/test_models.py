@@ -16,12 +16,12 @@ from fairque.core.models import (
     LIVE,
     TERMINAL,
     Priority,
-    Run,
     Task,
     TaskState,
     decode_task,
     encode_task,
 )
+from fairque.core.records import Run
 from fairque.decorator import task
 
 
@@ -38,27 +38,22 @@ def there_and_back(made: Task[Any], **options: Any) -> Task[Any]:
     return decode_task(wire(made, **options), "u", "t", state=TaskState.STARTED, run=Run(attempt=1))
 
 
-@given(
-    priority=st.integers(1, 6),
-    delay=st.none() | st.integers(0, 10**9),
-    expires_at=st.none() | st.integers(0, 10**9),
-    max_retries=st.none() | st.integers(0, 1_000_000),
-    timeout=st.none() | st.integers(1, 10**9),
-    payload=st.none() | st.text(st.characters(codec="utf-8")) | st.lists(st.integers(-(2**63), 2**63)),
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "priority": st.integers(1, 6),
+        "delay": st.integers(0, 10**9).map(lambda ms: ms / 1000),
+        "expires_at": st.integers(0, 10**9).map(lambda ms: ms / 1000),
+        "max_retries": st.integers(0, 1_000_000),
+        "timeout": st.integers(1, 10**9).map(lambda ms: ms / 1000),
+    },
 )
-def test_a_task_goes_over_the_wire_unchanged(
-    priority: int,
-    delay: int | None,
-    expires_at: int | None,
-    max_retries: int | None,
-    timeout: int | None,
-    payload: Any,
-) -> None:
-    options: dict[str, Any] = {"priority": priority, "max_retries": max_retries, "payload": payload}
-    options |= {"delay": None if delay is None else delay / 1000}
-    options |= {"expires_at": None if expires_at is None else expires_at / 1000}
-    options |= {"timeout": None if timeout is None else timeout / 1000}
-    made = Task.create(**options)
+PAYLOADS = st.none() | st.text(st.characters(codec="utf-8")) | st.lists(st.integers(-(2**63), 2**63))
+
+
+@given(OPTIONS, PAYLOADS)
+def test_a_task_goes_over_the_wire_unchanged(options: dict[str, Any], payload: Any) -> None:
+    made = Task.create(payload=payload, **options)
     back = there_and_back(made, max_bytes=10**9)
     assert back.payload == payload
     assert back.header == msgspec.structs.replace(made.header, created_at=5)

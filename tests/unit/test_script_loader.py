@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
 from fairque.core.exceptions import ScriptSourceError
 from fairque.utils.script_loader import SCRIPTS, ScriptLoader
 
+Write: TypeAlias = Callable[..., None]
+
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     def write(name: str, *lines: str) -> None:
         file = tmp_path / f"{name}.lua"
         file.parent.mkdir(exist_ok=True)
@@ -25,7 +29,7 @@ def include(name: str) -> str:
     return f'--- @include "includes/{name}"'
 
 
-def test_an_include_goes_in_where_it_is_asked_for(tmp_path: Path, write) -> None:
+def test_an_include_goes_in_where_it_is_asked_for(tmp_path: Path, write: Write) -> None:
     write("main", "#!lua", include("a"), "return a")
     write("includes/a", "local a = 1")
     script = ScriptLoader(tmp_path).load("main")
@@ -34,7 +38,7 @@ def test_an_include_goes_in_where_it_is_asked_for(tmp_path: Path, write) -> None
     assert script.name == "main"
 
 
-def test_an_include_that_two_files_need_goes_in_once_before_both(tmp_path: Path, write) -> None:
+def test_an_include_that_two_files_need_goes_in_once_before_both(tmp_path: Path, write: Write) -> None:
     write("main", include("left"), include("right"), "return left + right")
     write("includes/left", include("base"), "local left = base")
     write("includes/right", include("base"), "local right = base")
@@ -49,26 +53,27 @@ def test_a_missing_script_is_named(tmp_path: Path) -> None:
     assert caught.value.file == "nothing.lua"
 
 
-def test_a_missing_include_is_named_with_who_asked(tmp_path: Path, write) -> None:
+def test_a_missing_include_is_named_with_who_asked(tmp_path: Path, write: Write) -> None:
     write("main", include("a"))
     write("includes/a", include("gone"))
     with pytest.raises(ScriptSourceError) as caught:
         ScriptLoader(tmp_path).load("main")
     assert str(caught.value) == (
-        "includes/gone.lua: cannot be read (No such file or directory) (included by main.lua → includes/a.lua)"
+        "includes/gone.lua: cannot be read (No such file or directory) "
+        "(included by main.lua → includes/a.lua)"
     )
 
 
-def test_an_include_that_a_file_asks_for_twice_is_an_error(tmp_path: Path, write) -> None:
+def test_an_include_that_a_file_asks_for_twice_is_an_error(tmp_path: Path, write: Write) -> None:
     write("main", include("a"), include("b"), include("a"))
     write("includes/a")
     write("includes/b")
-    with pytest.raises(ScriptSourceError, match='main.lua: includes "includes/a" twice'):
+    with pytest.raises(ScriptSourceError, match=r'main\.lua: includes "includes/a" twice'):
         ScriptLoader(tmp_path).load("main")
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
-def test_includes_in_a_circle_are_an_error(tmp_path: Path, write, length: int) -> None:
+def test_includes_in_a_circle_are_an_error(tmp_path: Path, write: Write, length: int) -> None:
     write("main", include("0"))
     for number in range(length):
         write(f"includes/{number}", include(str((number + 1) % length)))
@@ -78,13 +83,13 @@ def test_includes_in_a_circle_are_an_error(tmp_path: Path, write, length: int) -
         ScriptLoader(tmp_path).load("main")
 
 
-def test_a_script_that_includes_itself_is_an_error(tmp_path: Path, write) -> None:
+def test_a_script_that_includes_itself_is_an_error(tmp_path: Path, write: Write) -> None:
     write("main", '--- @include "main"')
     with pytest.raises(ScriptSourceError, match=r"main\.lua: includes itself"):
         ScriptLoader(tmp_path).load("main")
 
 
-def test_only_a_line_of_its_own_is_an_include(tmp_path: Path, write) -> None:
+def test_only_a_line_of_its_own_is_an_include(tmp_path: Path, write: Write) -> None:
     write("main", '  --- @include "includes/a"', '-- @include "includes/a"', "return 1 --- @include 'x'")
     assert len(ScriptLoader(tmp_path).load("main").source.splitlines()) == 3
 
