@@ -1,0 +1,90 @@
+"""Costs that do not depend on the machine: commands a task, round trips, and what an import loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import pytest
+from redis import Redis
+
+from fairque import FairQueueConfig, QueueConfig, RedisConfig, Task, TaskQueue
+from fairque.utils.embedded import EmbeddedServer
+
+Count: TypeAlias = Callable[[Callable[[], object]], dict[str, int]]
+
+
+@pytest.fixture
+def server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.open("embedded://") as server:
+        yield server
+
+
+@pytest.fixture
+def queue(server: EmbeddedServer) -> Iterator[TaskQueue]:
+    config = FairQueueConfig(redis=RedisConfig(unix_socket_path=server.socket_path), queue=QueueConfig())
+    with TaskQueue(config) as queue:
+        yield queue
+
+
+@pytest.fixture
+def count(server: EmbeddedServer) -> Iterator[Count]:
+    """Counts the commands that the server runs for an action; `scripts` are the round trips."""
+    with Redis(unix_socket_path=server.socket_path) as raw:
+
+        def count_commands(action: Callable[[], object]) -> dict[str, int]:
+            raw.config_resetstat()
+            action()
+            calls = {name: stats["calls"] for name, stats in raw.info("commandstats").items()}
+            scripts = sum(calls.pop(f"cmdstat_{name}", 0) for name in ("eval", "evalsha"))
+            inside = sum(number for name, number in calls.items() if not name.startswith("cmdstat_config"))
+            return {"scripts": scripts, "inside": inside}
+
+        yield count_commands
+
+
+def push(queue: TaskQueue, tasks: int, users: int) -> None:
+    queue.push_batch([Task.create(user_id=f"u{n % users}", payload=n) for n in range(tasks)])
+
+
+def work_off(queue: TaskQueue, batch: int) -> None:
+    while claimed := queue.pop_batch("w", batch):
+        queue.finish_batch(claimed)
+
+
+def test_a_task_costs_few_commands_when_it_goes_in_batches(queue: TaskQueue, count: Count) -> None:
+    push(queue, 1, users=1)
+    work_off(queue, batch=1)  # the server knows the scripts now
+    pushed = count(lambda: push(queue, 1_000, users=1))
+    worked = count(lambda: work_off(queue, batch=100))
+    print(
+        f"push {pushed['inside'] / 1000:.2f}, claim and finish {worked['inside'] / 1000:.2f} commands a task"
+    )
+    assert pushed == {"scripts": 5, "inside": pytest.approx(2_000, abs=100)}
+    assert worked == {"scripts": 21, "inside": pytest.approx(8_000, abs=400)}
+
+
+def test_a_claim_costs_the_same_whether_ten_users_wait_or_ten_thousand(
+    queue: TaskQueue, count: Count
+) -> None:
+    costs = []
+    for users in (10, 10_000):
+        push(queue, users, users)
+        costs.append(count(lambda: queue.pop_batch("w", 10))["inside"])
+    print(f"commands of a claim of ten tasks: {costs[0]} of 10 users, {costs[1]} of 10,000")
+    assert costs[1] <= costs[0] + 2
+
+
+def test_importing_fairque_adds_little_to_importing_redis() -> None:
+    code = "import time; a = time.perf_counter(); import redis; b = time.perf_counter(); import fairque;"
+    code += "c = time.perf_counter(); print(b - a, c - b)"
+    added = []
+    for _ in range(5):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        added.append(float(done.stdout.split()[1]))
+        time.sleep(0.01)
+    print(f"import fairque: {min(added):.3f} s more than import redis")
+    assert min(added) < 0.25
