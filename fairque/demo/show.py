@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console
@@ -63,8 +64,7 @@ class JsonShow:
         pass
 
     def compare(self, comparison: Comparison) -> None:
-        json.dump(as_json(comparison), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        sys.stdout.write(json.dumps(as_json(comparison), indent=2) + "\n")
 
 
 class PlainShow(JsonShow):
@@ -119,6 +119,8 @@ def ending(run: str, report: RunReport) -> str:
 
 def show_on_terminal() -> Show:
     """The live display, or plain lines where standard output is no terminal."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a locale without these characters gets question marks
     console = Console(highlight=False)
     if not console.is_terminal:
         return PlainShow(console)

@@ -28,10 +28,10 @@ def summary(comparison: Comparison) -> RenderableType:
 def _table(comparison: Comparison) -> Table:
     fifo, fair = comparison.fifo, comparison.fair
     table = _plain_table(
-        Column("", no_wrap=True),
-        Column("one FIFO", justify="right", no_wrap=True),
-        Column("fair", justify="right", no_wrap=True, style="bold"),
-        Column("", no_wrap=True),
+        Column("", min_width=22),
+        Column("one FIFO", justify="right", min_width=8),
+        Column("fair", justify="right", min_width=8, style="bold"),
+        Column(""),
     )
     biggest = next(iter(comparison.sizes))
     waits = {
@@ -76,7 +76,8 @@ def _notes(comparison: Comparison) -> Iterator[Text]:
 
 def _found(comparison: Comparison) -> Text:
     found = comparison.findings
-    invalid = f"; {found.invalid} files are invalid on purpose" if found.invalid else ""
+    files = "1 file is" if found.invalid == 1 else f"{found.invalid} files are"
+    invalid = f"; {files} invalid on purpose" if found.invalid else ""
     return Text(f"Found {found.functions:,} functions in {found.lines:,} lines{invalid}:")
 
 

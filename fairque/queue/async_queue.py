@@ -139,7 +139,7 @@ class AsyncTaskQueue:
     async def finish(self, task: Task[Any], result: Any = None) -> None:
         await self.run(self.commands.finish([(task, result)]))
 
-    async def finish_batch(self, results: Iterable[tuple[Task[Any], Any]]) -> None:
+    async def finish_batch(self, results: Iterable[tuple[Task[Any], Any] | Task[Any]]) -> None:
         await self.run(self.commands.finish(results))
 
     async def fail(
@@ -147,10 +147,12 @@ class AsyncTaskQueue:
     ) -> TaskState:
         return await self.run(self.commands.fail(task, error, failure_type=failure_type))
 
-    async def heartbeat(self, tasks: Iterable[Task[Any]], *, lease: Seconds | None = None) -> None:
+    async def heartbeat(
+        self, tasks: Iterable[Task[Any]] | Task[Any], *, lease: Seconds | None = None
+    ) -> None:
         await self.run(self.commands.heartbeat(tasks, lease=lease))
 
-    async def release(self, tasks: Iterable[Task[Any]]) -> None:
+    async def release(self, tasks: Iterable[Task[Any]] | Task[Any]) -> None:
         await self.run(self.commands.release(tasks))
 
     # --- the rest of a task's life ---

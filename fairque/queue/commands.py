@@ -227,9 +227,10 @@ class QueueCommands:
             args += (*_fence(task), result)
         return self._call("finish", args, replies.read_flags)
 
-    def finish(self, items: Iterable[tuple[Task[Any], Any]]) -> Flow[None]:
+    def finish(self, items: Iterable[tuple[Task[Any], Any] | Task[Any]]) -> Flow[None]:
         """Finish tasks with their results; refuse those whose lease is lost."""
-        pairs = [(task, self.encode_result(result)) for task, result in items]
+        results = [(item, None) if isinstance(item, Task) else item for item in items]
+        pairs = [(task, self.encode_result(result)) for task, result in results]
         for start in range(0, len(pairs), CHUNK):
             chunk = pairs[start : start + CHUNK]
             accepted = yield self.finish_call(chunk)
@@ -265,9 +266,11 @@ class QueueCommands:
         args = [options, *(part for task in tasks for part in _fence(task))]
         return self._call("heartbeat", args, replies.read_fates)
 
-    def heartbeat(self, tasks: Iterable[Task[Any]], *, lease: Seconds | None = None) -> Flow[None]:
+    def heartbeat(
+        self, tasks: Iterable[Task[Any]] | Task[Any], *, lease: Seconds | None = None
+    ) -> Flow[None]:
         """Renew leases; refuse lost ones after the others were renewed."""
-        known = list(tasks)
+        known = _listed(tasks)
         fates = yield self.heartbeat_call(known, lease=lease)
         _refuse_lost(known, [fate is Fate.HELD for fate in fates])
 
@@ -276,9 +279,9 @@ class QueueCommands:
         args = [self._options(leaving=leaving), *(part for task in tasks for part in _fence(task))]
         return self._call("release", args, replies.read_flags)
 
-    def release(self, tasks: Iterable[Task[Any]]) -> Flow[None]:
+    def release(self, tasks: Iterable[Task[Any]] | Task[Any]) -> Flow[None]:
         """Hand tasks back to their lanes; refuse those whose lease is lost."""
-        known = list(tasks)
+        known = _listed(tasks)
         _refuse_lost(known, (yield self.release_call(known)))
 
     # --- the rest of a task's life ---
@@ -359,6 +362,10 @@ class QueueCommands:
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
+
+
+def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:
+    return [tasks] if isinstance(tasks, Task) else list(tasks)
 
 
 def _fence(task: Task[Any]) -> tuple[str, int, str]:

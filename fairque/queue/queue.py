@@ -192,8 +192,8 @@ class TaskQueue:
         """
         self.run(self.commands.finish([(task, result)]))
 
-    def finish_batch(self, results: Iterable[tuple[Task[Any], Any]]) -> None:
-        """Finish popped tasks, each given with its result.
+    def finish_batch(self, results: Iterable[tuple[Task[Any], Any] | Task[Any]]) -> None:
+        """Finish popped tasks, each given as `(task, result)`, or alone for a result of None.
 
         Raises:
             LeaseLostError: Some attempts no longer hold their lease (`lost` names them); the others of
@@ -220,11 +220,11 @@ class TaskQueue:
         """
         return self.run(self.commands.fail(task, error, failure_type=failure_type))
 
-    def heartbeat(self, tasks: Iterable[Task[Any]], *, lease: Seconds | None = None) -> None:
+    def heartbeat(self, tasks: Iterable[Task[Any]] | Task[Any], *, lease: Seconds | None = None) -> None:
         """Renew the leases of popped tasks from now on.
 
         Args:
-            tasks: As popped.
+            tasks: One or several, as popped.
             lease: Seconds; the queue's `lease_seconds` if None.
 
         Raises:
@@ -233,8 +233,8 @@ class TaskQueue:
         """
         self.run(self.commands.heartbeat(tasks, lease=lease))
 
-    def release(self, tasks: Iterable[Task[Any]]) -> None:
-        """Hand popped tasks back, to the places they had in their lanes. Not counted as a crash.
+    def release(self, tasks: Iterable[Task[Any]] | Task[Any]) -> None:
+        """Hand one or several popped tasks back, to the places they had in their lanes. No crash is counted.
 
         Raises:
             LeaseLostError: Some leases are lost (`lost` names them); the others were handed back.

@@ -128,14 +128,14 @@ class AsyncWorker:
         threads = TaskThreads()
 
         def on_lost(key: AttemptKey, _: Fate) -> None:
-            loop.call_soon_threadsafe(pump.drop, key)
+            loop.call_soon_threadsafe(pump.slots.drop, key)
 
         heart = Heart(queue.config.redis, commands, self.worker_id, lease, on_lost)
         pump = Pump(
             queue.manager,
             commands,
             worker_id=self.worker_id,
-            slots=self.settings.concurrency,
+            concurrency=self.settings.concurrency,
             lease=lease,
             selection=choices(self.settings.assigned_users, self.settings.steal_targets),
             execution=Execution(threads, commands.encode_result, self.handler),
@@ -191,8 +191,7 @@ class AsyncWorker:
 
     async def _leave(self, queue: AsyncTaskQueue, pump: Pump) -> None:
         """Hand back what is unfinished, and take leave."""
-        unfinished = [running.task for running in pump.running.values() if not running.dropped]
-        jobs = pump.drop_all()
+        unfinished, jobs = pump.slots.drop_all()
         try:
             await queue.manager.execute(queue.commands.release_call(unfinished, leaving=self.worker_id))
         except ServerError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,22 @@ def shape(text: str) -> list[str]:
                 found.append("\n".join(code))
                 code = None
         elif code is not None:
-            code.append(line.split("  ")[0].rstrip() if line.strip() else "")
+            # A fence without a language is prose in columns: the first one is compared.
+            code.append(re.split(r" +#" if len(code[0]) > 3 else r"(?<=\S) {2,}", line)[0])
         elif heading := re.match(r"#+ ", line):
             found.append(heading[0])
         elif line.startswith("|"):
             found.append("row of " + str(line.count("|")))
         elif line.startswith("- "):
             found.append("item")
+        elif line.strip():
+            found.append("paragraph")
     return found
+
+
+def names(text: str) -> Counter[str]:
+    """What stands in code marks outside of fences: names are the same in every language."""
+    return Counter(re.findall(r"`[^`\n]+`", re.sub(r"```.*?```", "", text, flags=re.DOTALL)))
 
 
 def links(text: str) -> list[str]:
@@ -50,6 +59,7 @@ def test_a_page_has_the_same_shape_in_both_languages(page: str) -> None:
     english, japanese = ((folder / page).read_text(encoding="utf-8") for folder in (ENGLISH, JAPANESE))
     assert shape(english) == shape(japanese)
     assert links(english) == links(japanese)
+    assert names(english) == names(japanese)
     assert re.search(r"[ぁ-んァ-ン]", japanese)
 
 

@@ -1,0 +1,108 @@
+"""The attempts that run in this worker, each in one of its slots."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from fairque.core.context import TaskContext
+from fairque.worker.execution import Execution, Outcome, Running
+from fairque.worker.heart import AttemptKey, Heart, attempt_key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fairque.core.models import Task
+
+
+class Slots:
+    """Runs attempts, keeps their leases, and says how each ended.
+
+    Args:
+        count: How many attempts run at once.
+        worker_id: Who runs them.
+        execution: Runs each.
+        heart: Keeps their leases.
+        on_end: Told of each attempt that left its slot: its outcome, or None if that is not wanted any more.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        worker_id: str,
+        execution: Execution,
+        heart: Heart,
+        on_end: Callable[[Outcome | None], None],
+    ) -> None:
+        self._count = count
+        self._worker_id = worker_id
+        self._execution = execution
+        self._heart = heart
+        self._on_end = on_end
+        self._running: dict[AttemptKey, Running] = {}
+
+    @property
+    def free(self) -> int:
+        """How many more attempts may start."""
+        return self._count - len(self._running)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing runs."""
+        return not self._running
+
+    def start(self, task: Task[Any]) -> None:
+        """Run a claimed task."""
+        context = TaskContext(
+            user_id=task.user_id or "",
+            task_id=task.task_id,
+            attempt=task.attempt,
+            worker_id=self._worker_id,
+            deadline=None if task.timeout is None else time.monotonic() + task.timeout,
+        )
+        running = Running(task, context)
+        self._running[attempt_key(task)] = running
+        self._heart.add(task)
+        running.job = asyncio.create_task(self._run(running))
+
+    async def _run(self, running: Running) -> None:
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._execution.run(running)
+        except asyncio.CancelledError:
+            if not running.dropped:
+                raise
+        finally:
+            del self._running[attempt_key(running.task)]
+            if running.dropped:
+                outcome = None
+                self._heart.remove(running.task)
+            self._on_end(outcome)
+
+    def drop(self, key: AttemptKey) -> None:
+        """An attempt is no longer wanted: interrupt it where that is possible, and ignore how it ends."""
+        running = self._running.get(key)
+        if running is None or running.dropped:
+            return
+        running.dropped = True
+        running.context.canceled = True
+        if running.job is not None and self._execution.is_interruptible(running.task):
+            running.job.cancel()
+
+    def drop_all(self) -> tuple[list[Task[Any]], list[asyncio.Task[None]]]:
+        """Drop everything that runs.
+
+        Returns:
+            The tasks whose leases are still held, and the jobs that will end soon, being interrupted.
+        """
+        unfinished = [running.task for running in self._running.values() if not running.dropped]
+        for key in list(self._running):
+            self.drop(key)
+        jobs = [
+            running.job
+            for running in self._running.values()
+            if running.job is not None and self._execution.is_interruptible(running.task)
+        ]
+        return unfinished, jobs
