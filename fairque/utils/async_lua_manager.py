@@ -30,6 +30,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         super().__init__(config, loader)
         self.client: Any = config.create_async_redis_client()
+        self._slots = asyncio.Semaphore(self.CONNECTIONS)
         self._blocking: Any = None
         self._listener: AsyncListener | None = None
 
@@ -88,10 +89,11 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             await asyncio.sleep(pause)
 
     async def _evaluate(self, call: Call[Any]) -> Any:
-        try:
-            return await self.client.execute_command(*self._arguments(call))
-        except redis_errors.NoScriptError:
-            return await self.client.execute_command(*self._full_arguments(call))
+        async with self._slots:
+            try:
+                return await self.client.execute_command(*self._arguments(call))
+            except redis_errors.NoScriptError:
+                return await self.client.execute_command(*self._full_arguments(call))
 
     async def execute_together(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Run several calls in one round trip, in order; not one transaction, and not repeated.

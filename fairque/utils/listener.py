@@ -11,6 +11,8 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
@@ -76,9 +78,7 @@ class AsyncListener:
         self._ears.setdefault(topic, set()).add(ear)
         if topic not in self._confirmed:
             self._confirmed[topic] = asyncio.Event()
-            if self._pubsub is not None:
-                with contextlib.suppress(RedisError, OSError):  # the reader sees it too, and starts anew
-                    await self._pubsub.subscribe(topic)
+            await self._tell("subscribe", topic)
         if self._reader is None:
             self._reader = asyncio.create_task(self._read())
         with contextlib.suppress(TimeoutError):
@@ -91,9 +91,13 @@ class AsyncListener:
         ears.discard(ear)
         if not ears:
             del self._ears[topic], self._confirmed[topic]
-            if self._pubsub is not None:
-                with contextlib.suppress(RedisError, OSError):
-                    await self._pubsub.unsubscribe(topic)
+            await self._tell("unsubscribe", topic)
+
+    async def _tell(self, command: str, topic: str) -> None:
+        """Send a command on the reader's connection, if there is one; a new one begins with all topics."""
+        if self._pubsub is not None and self._pubsub.connection.is_connected:
+            with contextlib.suppress(RedisError, OSError):  # the reader sees it too, and starts anew
+                await getattr(self._pubsub, command)(topic)
 
     async def _read(self) -> None:
         """Listen for as long as the listener lives, through lost connections."""
@@ -110,6 +114,9 @@ class AsyncListener:
         async with client.pubsub() as pubsub:
             try:
                 await pubsub.subscribe(_IDLE_CHANNEL)
+                # On an error redis-py would connect again in whichever coroutine sees it, and lose one of
+                # two connections. Only this coroutine connects.
+                pubsub.connection.retry = Retry(NoBackoff(), 0, supported_errors=())
                 # From here on `add` subscribes by itself. Nothing may come between this and the next line: an
                 # ear that is added while the connection is made would be in neither.
                 self._pubsub = pubsub

@@ -76,6 +76,9 @@ class _BaseLuaScriptManager:
     # Repeats of an idempotent call whose reply was lost, and the longest pause before one.
     RETRIES = 4
     LONGEST_PAUSE = 0.5
+    # Calls under way at once, each on a connection of its own. The server runs one script at a time, so more
+    # would only be more connections: a thousand waiters that look at once would open a thousand.
+    CONNECTIONS = 16
 
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         self._config = config
@@ -140,6 +143,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         super().__init__(config, loader)
         self.client: Any = config.create_redis_client()
+        self._slots = threading.Semaphore(self.CONNECTIONS)
         self._lock = threading.Lock()
         self._blocking: Any = None
         self._listener: ThreadListener | None = None
@@ -194,10 +198,11 @@ class LuaScriptManager(_BaseLuaScriptManager):
             time.sleep(pause)
 
     def _evaluate(self, call: Call[Any]) -> Any:
-        try:
-            return self.client.execute_command(*self._arguments(call))
-        except redis_errors.NoScriptError:
-            return self.client.execute_command(*self._full_arguments(call))
+        with self._slots:
+            try:
+                return self.client.execute_command(*self._arguments(call))
+            except redis_errors.NoScriptError:
+                return self.client.execute_command(*self._full_arguments(call))
 
     def _await_key(self, key: str, seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""

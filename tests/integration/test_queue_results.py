@@ -301,11 +301,13 @@ def pubsub_connections(raw: Redis) -> int:
 
 
 def test_two_hundred_waiting_threads_share_one_connection(config: FairQueueConfig, raw: Redis) -> None:
+    before = len(raw.client_list())
     with TaskQueue(config) as queue:
         handles = queue.push_batch([make("u", str(i)) for i in range(200)])
         waiters = [Background(handle.result, 30) for handle in handles]
         eventually(lambda: len(subscriptions(raw)) == 200)
         assert pubsub_connections(raw) == 1
+        assert len(raw.client_list()) - before <= 20
         for taken in queue.pop_batch("w", 200):
             queue.finish(taken, taken.payload)
         assert [waiter.value() for waiter in waiters] == [str(i) for i in range(200)]
@@ -315,11 +317,13 @@ def test_two_hundred_waiting_threads_share_one_connection(config: FairQueueConfi
 async def test_a_thousand_waiting_coroutines_share_one_connection(
     config: FairQueueConfig, raw: Redis
 ) -> None:
+    before = len(raw.client_list())
     async with AsyncTaskQueue(config) as queue:
         handles = await queue.push_batch([make("u", str(i)) for i in range(1000)])
         waiters = [asyncio.create_task(handle.result(30)) for handle in handles]
         await asyncio.to_thread(eventually, lambda: len(subscriptions(raw)) == 1000)
         assert pubsub_connections(raw) == 1
+        assert len(raw.client_list()) - before <= 20
         # Each looks once more after it began to listen; then nobody asks the server anything.
         await asyncio.to_thread(eventually, lambda: _is_quiet(raw))
         tasks = await queue.pop_batch("w", 1000)
