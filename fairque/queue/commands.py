@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHUNK = 200  # tasks of one push script; bounds how long the server is busy with it
+# Tasks, and their bytes, of one script: bounds how long the server is busy with it.
+CHUNK = 200
+CHUNK_BYTES = 4 * 1024 * 1024
 # An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
 IDLE_SECONDS = 2.0
 IDLE_USER_MS = 3_600_000
@@ -104,11 +106,8 @@ class QueueCommands:
                 records.append(self._encode(prepared[-1]))
             except FairQueueError as error:
                 raise BatchError(index, error) from error
-        starts = range(0, len(prepared), CHUNK)
-        return prepared, [
-            self._push_call(prepared[start : start + CHUNK], records[start : start + CHUNK])
-            for start in starts
-        ]
+        bounds = _chunk_bounds([len(record) for record in records])
+        return prepared, [self._push_call(prepared[i:j], records[i:j]) for i, j in bounds]
 
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
@@ -362,6 +361,17 @@ class QueueCommands:
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
+
+
+def _chunk_bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Where to cut a batch: before what would exceed the tasks or the bytes of one script."""
+    bounds, start, total = [], 0, 0
+    for end, size in enumerate(sizes):
+        if end > start and (end - start == CHUNK or total + size > CHUNK_BYTES):
+            bounds.append((start, end))
+            start, total = end, 0
+        total += size
+    return [*bounds, (start, len(sizes))] if sizes else []
 
 
 def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:
