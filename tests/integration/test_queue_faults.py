@@ -228,7 +228,6 @@ def test_a_full_server_refuses_pushes_and_still_drains(face: str) -> None:
                 attempt()
         assert sorted(raw.keys("*")) == sorted(before)
         assert queue.get("u", "one too many") is None
-        check_invariants(raw, ROOT)
         # Everything that leads to the end of a task goes on.
         queue.heartbeat([running])
         queue.release([running])
@@ -239,8 +238,8 @@ def test_a_full_server_refuses_pushes_and_still_drains(face: str) -> None:
         assert len(drain(queue, 50)) == 298
         assert queue.handle("u", "5").state() is TaskState.FINISHED
         assert queue.stats().queued == 0
-        check_invariants(raw, ROOT)
         raw.config_set("maxmemory", "0")
+        check_invariants(raw, ROOT)  # reads in a MULTI, which Redis 7.0 refuses while it is full
         assert queue.push(make("u", "one too many")).created
 
 
