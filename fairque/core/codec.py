@@ -34,13 +34,18 @@ _msgpack = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 
 def encode(
-    value: Any, codec: Codec = "json", *, parameters: Callable[[], Sequence[str]] | None = None
+    value: Any,
+    codec: Codec = "json",
+    *,
+    what: str = "payload",
+    parameters: Callable[[], Sequence[str]] | None = None,
 ) -> bytes:
     """Encode a payload, a result, or the arguments of a call.
 
     Args:
         value: The payload or result; `(args, kwargs)` for a call.
         codec: Which form to use.
+        what: How an error names the whole.
         parameters: For a call: gives the names of the function's parameters, for the error's message.
 
     Raises:
@@ -49,7 +54,7 @@ def encode(
     try:
         return _encode(value, codec)
     except _ENCODE_ERRORS as error:
-        where, reason = _culprit(value, codec, error, parameters)
+        where, reason = _culprit(value, codec, error, what, parameters)
     raise EncodeError(f"{where} cannot be carried as {codec}: {reason}")
 
 
@@ -94,10 +99,13 @@ def _refuse_non_finite(value: Any) -> None:
 
 
 def _culprit(
-    value: Any, codec: Codec, error: BaseException, parameters: Callable[[], Sequence[str]] | None
+    value: Any,
+    codec: Codec,
+    error: BaseException,
+    path: str,
+    parameters: Callable[[], Sequence[str]] | None,
 ) -> tuple[str, str]:
     """Name the smallest part of the value that cannot be encoded, by its path."""
-    path = "payload"
     if parameters is not None:
         args, kwargs = (*value, {})[:2]
         known = parameters()

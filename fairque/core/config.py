@@ -70,7 +70,9 @@ class QueueConfig(StrictModel):
     cost: Annotated[
         Literal["tasks"], _not_in_this_version("time", '"time" comes in a later version; use "tasks"')
     ] = Field("tasks", description='What a user is charged for; "tasks" charges each task alike.')
-    max_payload_bytes: int = Field(1_048_576, ge=1, description="Largest encoded payload, in bytes.")
+    max_payload_bytes: int = Field(
+        1_048_576, ge=1, description="Largest encoded payload or result, in bytes."
+    )
     push_retry_window: Seconds = Field(
         60.0,
         description="Seconds an ended task stays known at the least, so that a push repeated after a lost "

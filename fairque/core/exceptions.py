@@ -24,11 +24,11 @@ class TaskValidationError(FairQueueError, ValueError):
 
 
 class PayloadTooLargeError(TaskValidationError):
-    """The encoded payload exceeds `queue.max_payload_bytes`."""
+    """The encoded payload (or result) exceeds `queue.max_payload_bytes`."""
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, what: str = "payload") -> None:
         super().__init__(
-            f"the encoded payload has {size:,} bytes, the limit is {limit:,}: store the data elsewhere and "
+            f"the encoded {what} has {size:,} bytes, the limit is {limit:,}: store the data elsewhere and "
             "pass a reference, or raise queue.max_payload_bytes"
         )
         self.size = size

@@ -63,6 +63,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
     body: bytes | None = None  # as it came from the server
     unpickle: bool = False  # whether a pickled body may be read: the queue's configuration opted in
     returns: Any = None  # the function's annotation for its result
+    defect: str | None = None  # why the record that came from the server cannot be read
     state: TaskState | None = None
     run: Run = Run()
 
@@ -296,13 +297,20 @@ def decode_task(
     record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, unpickle: bool = False
 ) -> Task[Any]:
     """The task of a wire form. The body stays encoded until it is asked for."""
-    header, _, body = record.partition(b"\n")
+    head, _, body = record.partition(b"\n")
+    header, defect = Header(), None
+    try:
+        header = decode_header(head)
+    except msgspec.MsgspecError as error:
+        # Whoever claimed it must be able to fail it: one bad record may not stop the others' work.
+        defect = f"the record of the task cannot be read: {error}"
     return Task(
         task_id=task_id,
         user_id=user_id,
-        header=decode_header(header),
+        header=header,
         body=body,
         unpickle=unpickle,
+        defect=defect,
         state=state,
         run=run,
     )

@@ -20,6 +20,8 @@ class Retry(Exception):  # noqa: N818 - raised by tasks as an instruction, not a
         reason: Kept in the task's history.
     """
 
+    delay: float | None = None
+
     def __init__(self, *, delay: Seconds | None = None, reason: str = "the task asked for a retry") -> None:
         super().__init__(reason)
         self.delay = None if delay is None else to_seconds(delay, "delay")

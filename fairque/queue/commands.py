@@ -15,6 +15,7 @@ from fairque.core.exceptions import (
     BatchError,
     FairQueueError,
     LeaseLostError,
+    PayloadTooLargeError,
     TaskStateError,
     TaskValidationError,
 )
@@ -41,6 +42,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 # An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
 IDLE_SECONDS = 2.0
 IDLE_USER_MS = 3_600_000
+MOST_UNFRUITFUL = 1_000  # claims in a row that gave nothing though tasks are ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +188,12 @@ class QueueCommands:
         """Claim up to `limit` tasks; with `block` wait up to so many seconds for the first."""
         call = self.claim(worker_id, limit, users=users, lease=lease, steal=steal)
         deadline = time.monotonic() + (0 if block is None else to_seconds(block, "block"))
+        unfruitful = 0
         while True:
             claim = yield call
+            if claim.more and not claim.tasks and users is None and unfruitful < MOST_UNFRUITFUL:
+                unfruitful += 1  # it spent its limit on expired tasks: the next one goes on from there
+                continue
             remaining = deadline - time.monotonic()
             if claim.tasks or remaining <= 0:
                 return list(claim.tasks)
@@ -216,8 +222,17 @@ class QueueCommands:
     # --- ending an attempt ---
 
     def encode_result(self, result: Any) -> bytes:
-        """A result on the wire."""
-        return codec.encode(result, self.config.codec)
+        """A result on the wire.
+
+        Raises:
+            EncodeError: The codec cannot carry it.
+            PayloadTooLargeError: It exceeds `max_payload_bytes`; a huge one would keep the server from
+                everybody else.
+        """
+        data = codec.encode(result, self.config.codec, what="result")
+        if len(data) > self.config.max_payload_bytes:
+            raise PayloadTooLargeError(len(data), self.config.max_payload_bytes, "result")
+        return data
 
     def finish_call(self, items: Sequence[tuple[Task[Any], bytes]]) -> Call[list[bool]]:
         """Finish tasks with encoded results: which were accepted."""

@@ -109,7 +109,7 @@ class TaskQueue:
         return TaskHandle(self, receipt.task, created=receipt.created)
 
     def push_batch(self, tasks: Iterable[Task[R]], *, user_id: str | None = None) -> list[TaskHandle[R]]:
-        """Push many tasks, 200 (or 4 MiB) in a round trip; on asyncio several round trips are under way at once.
+        """Push many tasks, 200 or 4 MiB in a round trip; on asyncio several are under way at once.
 
         Args:
             tasks: They may belong to different users.

@@ -12,7 +12,10 @@
 --- @include "includes/end_task"
 
 local PROMOTE_LIMIT = 200
-local SKIP_LIMIT = 200 -- tasks that are popped but not started
+-- Tasks that are popped but not started (expired or lost): in all, and of one user, so that a user whose
+-- whole backlog has expired does not hold up the others.
+local SKIP_LIMIT = 200
+local SKIP_LIMIT_OF_USER = 50
 local claim_key = root .. 'claim:' .. opts.worker
 local reply, leases, started = { -1, 0, now }, {}, {}
 local expired, skipped, served = 0, 0, nil
@@ -58,28 +61,58 @@ local function start(user, member, place, record)
   give(member, attempt, place, tonumber(run[2]) or 0, record)
 end
 
-local function claim_in_fair_order()
-  local queue = opts.users and first_users_among(opts.users) or first_users(opts.limit)
+local function skip(user)
+  user.skipped = (user.skipped or 0) + 1
+  skipped = skipped + 1
+end
+
+-- Take the head of the user's lane: true if it started, false if it was skipped, nil if there was none.
+local function take(user)
+  local popped = redis.call('ZPOPMIN', root .. 'lane:' .. user.name)
+  if not popped[1] then
+    return nil
+  end
+  local member = user.name .. ':' .. popped[1]
+  local record = redis.call('GET', root .. 'task:' .. member)
+  if not record then
+    drop_lost(user, member)
+    skip(user)
+    return false
+  elseif has_expired(record) then
+    expire(user, member)
+    skip(user)
+    return false
+  end
+  start(user, member, place_text(popped[2]), record)
+  return true
+end
+
+local function take_in_order(queue)
   local head = 1
   while #started < opts.limit and skipped < SKIP_LIMIT and head <= #queue do
     local user = queue[head]
-    local popped = redis.call('ZPOPMIN', root .. 'lane:' .. user.name)
-    local member = popped[1] and user.name .. ':' .. popped[1]
-    local record = member and redis.call('GET', root .. 'task:' .. member)
-    if not member then
-      head = head + 1 -- drained
-    elseif not record then
-      drop_lost(user, member)
-      skipped = skipped + 1
-    elseif has_expired(record) then
-      expire(user, member)
-      skipped = skipped + 1
-    else
-      start(user, member, place_text(popped[2]), record)
+    local taken
+    if (user.skipped or 0) < SKIP_LIMIT_OF_USER then
+      taken = take(user)
+    end
+    if taken ~= false then
       head = head + 1
+    end
+    if taken then
       requeue_user(queue, head, user)
     end
   end
+end
+
+local function claim_in_fair_order()
+  local skipped_before
+  repeat
+    skipped_before = skipped
+    take_in_order(opts.users and first_users_among(opts.users) or first_users(opts.limit + skipped))
+    if skipped > skipped_before then
+      settle_users() -- users that were drained without a start leave the ring, and others move up
+    end
+  until skipped == skipped_before or #started >= opts.limit or skipped >= SKIP_LIMIT
 end
 
 local function write_down()

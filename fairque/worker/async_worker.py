@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -23,7 +24,7 @@ from fairque.worker.selection import choices
 from fairque.worker.threads import TaskThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Coroutine, Iterator, Sequence
 
     from fairque.core.config import FairQueueConfig, WorkerConfig
     from fairque.queue.replies import Fate
@@ -36,7 +37,9 @@ Source: TypeAlias = "AsyncTaskQueue | TaskQueue | FairQueueConfig | str | None"
 MAINTENANCE_SECONDS = 1.0  # between looks for expired leases
 CLEANUP_EVERY = 10  # such looks
 MAINTENANCE_BATCH = 200  # tasks at a time
+BREATH_SECONDS = 0.01
 LAST_TRIP_SECONDS = 2.0  # for a round trip that is under way when the grace ends
+LEAVE_SECONDS = 5.0  # for the last words to the server
 
 
 class AsyncWorker:
@@ -75,8 +78,8 @@ class AsyncWorker:
         self._given = _settings(
             id=worker_id,
             concurrency=concurrency,
-            assigned_users=None if assigned_users is None else list(assigned_users),
-            steal_targets=list(steal_targets) if isinstance(steal_targets, (list, tuple)) else steal_targets,
+            assigned_users=_listed(assigned_users),
+            steal_targets=_listed(steal_targets),
             graceful_shutdown_timeout=(
                 None
                 if graceful_shutdown_timeout is None
@@ -86,9 +89,8 @@ class AsyncWorker:
         self.burst = burst
         self.handler = handler
         self._lease = None if lease is None else to_seconds(lease, "lease")
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop_requested = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
+        self._stop_was_asked = False
         if isinstance(source, (AsyncTaskQueue, TaskQueue)):
             self.config = source.config
         else:
@@ -104,23 +106,42 @@ class AsyncWorker:
         The signals are handled where the application does not handle them itself: the first one stops
         claiming and lets running tasks end within `graceful_shutdown_timeout`, a second one does not wait.
         The server may go away and come back: the worker waits for it, for ever.
+
+        Raises:
+            RuntimeError: It runs already.
         """
+        if self._loop is not None:
+            raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
+        self._stop_requested, self._hurry = asyncio.Event(), asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        if isinstance(self._source, AsyncTaskQueue):
-            await self._run(self._source)
-            return
-        queue = AsyncTaskQueue(self.config)
+        if self._stop_was_asked:  # looked at after the loop is known, and set by stop() before it looks there
+            self._stop_requested.set()
         try:
-            await self._run(queue)
+            if isinstance(self._source, AsyncTaskQueue):
+                await self._run(self._source)
+                return
+            queue = AsyncTaskQueue(self.config)
+            try:
+                await self._run(queue)
+            finally:
+                await _to_its_end(queue.close())
         finally:
-            await queue.close()
+            self._loop, self._stop_was_asked = None, False
 
     def stop(self) -> None:
-        """Ask the worker to stop: running tasks get `graceful_shutdown_timeout`. From any thread."""
-        if self._loop is None or self._loop.is_closed():
-            self._stop_requested.set()
-        else:
-            self._loop.call_soon_threadsafe(self._stop_requested.set)
+        """Ask the worker to stop: running tasks get `graceful_shutdown_timeout`. From any thread.
+
+        Before `run` it is remembered, and `run` returns at once.
+        """
+        self._stop_was_asked = True
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(self._stop_requested.set)
+
+    def forget_stop(self) -> None:
+        """Let the next `run` work although `stop` was called before it."""
+        self._stop_was_asked = False
 
     async def _run(self, queue: AsyncTaskQueue) -> None:
         commands, loop = queue.commands, asyncio.get_running_loop()
@@ -128,7 +149,8 @@ class AsyncWorker:
         threads = TaskThreads()
 
         def on_lost(key: AttemptKey, _: Fate) -> None:
-            loop.call_soon_threadsafe(pump.slots.drop, key)
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(pump.slots.drop, key)
 
         heart = Heart(queue.config.redis, commands, self.worker_id, lease, on_lost)
         pump = Pump(
@@ -143,6 +165,7 @@ class AsyncWorker:
             burst=self.burst,
         )
         heart.start()
+        working = asyncio.create_task(pump.run())
         upkeep = asyncio.create_task(self._maintain(queue))
         logger.info(
             "worker %s serves queue %s, %d at once",
@@ -152,18 +175,17 @@ class AsyncWorker:
         )
         try:
             with _signals(self._on_signal):
-                await self._work(pump)
+                await self._until_it_ends(pump, working)
         finally:
-            upkeep.cancel()
-            await asyncio.gather(upkeep, return_exceptions=True)
-            await self._leave(queue, pump)
-            await asyncio.to_thread(heart.stop)
+            # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
+            # heart beating for tasks that nobody runs.
+            heart.stop()
             threads.close()
+            await _to_its_end(self._leave(pump, working, upkeep))
             logger.info("worker %s has left", self.worker_id)
 
-    async def _work(self, pump: Pump) -> None:
-        """Run the pump; once a stop is asked for, for as long as the grace allows."""
-        working = asyncio.create_task(pump.run())
+    async def _until_it_ends(self, pump: Pump, working: asyncio.Task[None]) -> None:
+        """Wait for the pump; once a stop is asked for, for as long as the grace allows."""
         stopping = asyncio.create_task(self._stop_requested.wait())
         hurrying = asyncio.create_task(self._hurry.wait())
         try:
@@ -175,51 +197,80 @@ class AsyncWorker:
                     timeout=self.settings.graceful_shutdown_timeout,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
-                pump.halt()
-                await asyncio.wait({working}, timeout=LAST_TRIP_SECONDS)
-            if working.done():
-                await working  # an error of the pump is the worker's
         finally:
-            for waiting in (working, stopping, hurrying):
-                waiting.cancel()
-            await asyncio.gather(working, stopping, hurrying, return_exceptions=True)
+            stopping.cancel()
+            hurrying.cancel()
 
     def _on_signal(self) -> None:
         if self._stop_requested.is_set():
             self._hurry.set()
         self._stop_requested.set()
 
-    async def _leave(self, queue: AsyncTaskQueue, pump: Pump) -> None:
-        """Hand back what is unfinished, and take leave."""
-        unfinished, jobs = pump.slots.drop_all()
+    async def _leave(self, pump: Pump, working: asyncio.Task[None], upkeep: asyncio.Task[None]) -> None:
+        """End all that runs in the background, each step for a bounded time, and take leave."""
+        pump.halt()  # also where a cancellation is swallowed on its way, the pump ends after its round trip
+        upkeep.cancel()
+        await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
+        working.cancel()
+        await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
         try:
-            await queue.manager.execute(queue.commands.release_call(unfinished, leaving=self.worker_id))
-        except ServerError as error:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await pump.leave()
+        except (ServerError, TimeoutError) as error:
             logger.warning(
-                "worker %s could not hand back %d tasks, their leases will run out: %s",
-                self.worker_id,
-                len(unfinished),
-                error,
+                "worker %s could not take its leave, its leases will run out: %s", self.worker_id, error
             )
-        if jobs:
-            await asyncio.wait(jobs, timeout=1.0)
+        if working.done() and not working.cancelled():
+            working.result()  # an error of the pump is the worker's
 
     async def _maintain(self, queue: AsyncTaskQueue) -> None:
         """Take back expired leases, and clean up. Every worker does; the scripts make it safe."""
         looks = 0
-        while True:
+        # redis-py may swallow a cancellation (it uses wait_for, before Python 3.12), hence the question.
+        while not _is_canceled():
             try:
-                full = True
-                while full:
-                    full = len(await queue.reclaim(MAINTENANCE_BATCH)) == MAINTENANCE_BATCH
+                while len(await queue.reclaim(MAINTENANCE_BATCH)) == MAINTENANCE_BATCH:
+                    pass
                 if looks % CLEANUP_EVERY == 0:
-                    await queue.cleanup_expired_tasks(MAINTENANCE_BATCH)
+                    await self._clean_up(queue)
             except ServerError as error:  # the pump logs the outage
                 logger.debug("maintenance failed: %s", error)
             except Exception:
                 logger.exception("maintenance failed")
             looks += 1
-            await asyncio.sleep(MAINTENANCE_SECONDS * (0.75 + secrets.randbelow(500) / 1000))
+            if not _is_canceled():
+                await asyncio.sleep(MAINTENANCE_SECONDS * (0.75 + secrets.randbelow(500) / 1000))
+
+    @staticmethod
+    async def _clean_up(queue: AsyncTaskQueue) -> None:
+        removed = MAINTENANCE_BATCH
+        while removed == MAINTENANCE_BATCH:
+            removed = await queue.cleanup_expired_tasks(MAINTENANCE_BATCH)
+            await asyncio.sleep(BREATH_SECONDS)  # let others have the server in between
+
+
+def _is_canceled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _listed(users: Sequence[str] | None) -> Sequence[str] | None:
+    """As a list, but for a string, which the settings' check tells apart."""
+    return users if users is None or isinstance(users, str) else list(users)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Finish `work` though the caller is canceled meanwhile, however often; be canceled after it."""
+    task = asyncio.create_task(work)
+    canceled = False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            canceled = True
+    task.result()
+    if canceled:
+        raise asyncio.CancelledError
 
 
 def _settings(**given: Any) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext, enter
-from fairque.core.exceptions import DecodeError, EncodeError, TaskValidationError, UnknownFunctionError
+from fairque.core.exceptions import DecodeError, UnknownFunctionError
 from fairque.core.registry import registry
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 
@@ -79,11 +80,14 @@ class Execution:
         task = running.task
         try:
             work = self._work(running)
-        except (UnknownFunctionError, DecodeError, TaskValidationError) as error:
+        except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
             return Outcome(task, error=error, failure_type="invalid")
         try:
             async with asyncio.timeout(task.timeout) as limit:
                 result = await work()
+                if inspect.iscoroutine(result):  # a plain function around an `async def`
+                    enter(running.context)
+                    result = await result
         except BaseException as error:
             running.context.canceled = True  # a thread that goes on cannot be stopped, but it can be told
             if running.dropped and isinstance(error, asyncio.CancelledError):
@@ -94,12 +98,14 @@ class Execution:
             return Outcome(task, error=error)
         try:
             return Outcome(task, result=self.encode_result(result))
-        except EncodeError as error:
+        except BaseException as error:  # noqa: BLE001 - encoding runs code of the result's class
             return Outcome(task, error=error, failure_type="invalid")
 
     def _work(self, running: Running) -> Callable[[], Awaitable[Any]]:
         """What to await for the result. Nothing of the task's own code runs yet."""
         task, context = running.task, running.context
+        if task.defect is not None:
+            raise DecodeError(task.defect)
         if task.function is None:
             return self._handler_work(task, context)
         function = registry.get(task.function)

@@ -73,9 +73,8 @@ class Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """End; returns when the thread has ended, or after a second."""
+        """End soon."""
         self._stop.set()
-        self._thread.join(1.0)
 
     def add(self, task: Task[Any]) -> None:
         """Keep this attempt's lease; at the longest until its timeout and a grace have passed."""
@@ -89,20 +88,20 @@ class Heart:
             self._beats.pop(attempt_key(task), None)
 
     def _beat_on(self) -> None:
-        manager = LuaScriptManager(self._config)
-        try:
-            while True:
-                try:
-                    self._beat(manager)
-                except ServerError as error:  # the worker says so once; leases outlast a short outage
-                    logger.debug("heartbeat of worker %s failed: %s", self._worker_id, error)
-                    if self._stop.wait(min(1.0, self._lease / 10)):
-                        return
-                except Exception:
+        manager: LuaScriptManager | None = None
+        pause = 0.0
+        while not self._stop.wait(pause):
+            try:
+                if manager is None:
+                    manager = LuaScriptManager(self._config)  # a cluster's client connects here
+                self._beat(manager)
+                pause = self._lease / 3
+            except Exception as error:
+                # The worker tells of an outage, once. The next beat comes soon: the leases are running out.
+                if not isinstance(error, ServerError):
                     logger.exception("heartbeat of worker %s failed", self._worker_id)
-                if self._stop.wait(self._lease / 3):
-                    return
-        finally:
+                pause = min(1.0, self._lease / 10)
+        if manager is not None:
             manager.close()
 
     def _beat(self, manager: LuaScriptManager) -> None:

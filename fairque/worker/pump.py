@@ -36,6 +36,7 @@ logger = logging.getLogger("fairque.worker")
 ACKNOWLEDGED_AT_ONCE = 200  # finishes in one script, and fails in one trip
 BURST_PATIENCE = 10.0  # a burst waits for tasks (retries, mostly) that are due within so many seconds
 LONGEST_SLEEP = 5.0
+INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are interrupted
 
 
 class Pump:
@@ -82,6 +83,7 @@ class Pump:
         # A claim's id stays the same until it is answered, so that it can be repeated.
         self._claims_of = secrets.token_hex(8)
         self._answered_claims = 0
+        self._claim_is_open = False  # sent, and not answered yet
         self._choice = 0  # which way to claim next
         self._hungry = True  # whether a claim may give something
         self._nothing_left = False  # whether the last claim found nothing, now and soon
@@ -97,18 +99,17 @@ class Pump:
         self._changed.set()
 
     def halt(self) -> None:
-        """Return from `run` after one more acknowledgement, whatever still runs."""
+        """Return from `run` after the round trip under way, whatever still runs."""
         self._halted = True
         self.stop()
 
     async def run(self) -> None:
         """Work until stopped, or in a burst until nothing is left."""
         try:
-            while True:
+            while not self._halted:
                 self._changed.clear()
-                last = self._halted
                 talked = await self._round_trip()
-                if last or (not talked and self._is_done()):
+                if not talked and self._is_done():
                     return
                 if not talked:
                     await self._changed.wait()
@@ -118,6 +119,31 @@ class Pump:
                 with contextlib.suppress(asyncio.CancelledError):
                     await self._sleeper
 
+    async def leave(self) -> None:
+        """After `run`, however it ended: acknowledge what has ended, hand back what has not, take leave.
+
+        Raises:
+            ServerError: The server could not be used; the leases will run out.
+        """
+        unfinished, jobs = self.slots.drop_all()
+        self.stop()
+        # When a loop is torn down, it cancels the attempts too: that is no failure of theirs.
+        for key, (ended, _, _) in list(self._failed.items()):
+            if isinstance(ended.error, asyncio.CancelledError):
+                del self._failed[key]
+                unfinished.append(ended.task)
+        while self._finished or self._failed:
+            before = len(self._finished) + len(self._failed)
+            await self._round_trip()
+            if len(self._finished) + len(self._failed) == before:
+                break  # an outage
+        if self._claim_is_open:  # repeated, it gives what is leased to this worker and was never started
+            claim = await self._manager.execute(self._claim_call())
+            unfinished += claim.tasks
+        await self._manager.execute(self._commands.release_call(unfinished, leaving=self._worker_id))
+        if jobs:
+            await asyncio.wait(jobs, timeout=INTERRUPTED_SECONDS)
+
     def _is_done(self) -> bool:
         return self.slots.is_empty and (self._stopping or (self._burst and self._nothing_left))
 
@@ -125,11 +151,15 @@ class Pump:
         if outcome is not None and outcome.error is None:
             self._finished[attempt_key(outcome.task)] = outcome
         elif outcome is not None and outcome.error is not None:
-            call, state = self._commands.fail_call(
-                outcome.task, outcome.error, failure_type=outcome.failure_type
-            )
-            self._failed[attempt_key(outcome.task)] = (outcome, call, state)
+            self._failed[attempt_key(outcome.task)] = (outcome, *self._fail_call(outcome, outcome.error))
         self._changed.set()
+
+    def _fail_call(self, outcome: Outcome, error: BaseException) -> tuple[Call[bool], TaskState]:
+        try:
+            return self._commands.fail_call(outcome.task, error, failure_type=outcome.failure_type)
+        except Exception:  # the error is of a user's class, which may do anything
+            logger.exception("the error of task %r cannot be looked into; it fails", outcome.task.task_id)
+            return self._commands.fail_call(outcome.task, type(error).__name__, failure_type="invalid")
 
     # --- one round trip ---
 
@@ -144,6 +174,7 @@ class Pump:
         # What was freed by attempts that are acknowledged in this very trip can be claimed for already.
         if self._hungry and self.slots.free > 0 and not self._stopping:
             calls.append(self._claim_call())
+            self._claim_is_open = True
         if not calls:
             return False
         replies = await self._manager.execute_together(calls)
@@ -172,7 +203,7 @@ class Pump:
         choice = self._selection[self._choice]
         return self._commands.claim(
             self._worker_id,
-            min(self.slots.free, LONGEST_BATCH),
+            max(1, min(self.slots.free, LONGEST_BATCH)),
             users=choice.users,
             lease=self._lease,
             steal=choice.steal,
@@ -206,6 +237,7 @@ class Pump:
                 logger.error("worker %s could not claim: %s", self._worker_id, claim, exc_info=claim)
             return
         self._answered_claims += 1
+        self._claim_is_open = False
         for task in claim.tasks:
             self.slots.start(task)
         choice = self._selection[self._choice]

@@ -71,15 +71,13 @@ class Slots:
         outcome: Outcome | None = None
         try:
             outcome = await self._execution.run(running)
-        except asyncio.CancelledError:
-            if not running.dropped:
-                raise
-        finally:
-            del self._running[attempt_key(running.task)]
-            if running.dropped:
-                outcome = None
-                self._heart.remove(running.task)
-            self._on_end(outcome)
+        except BaseException as error:  # noqa: BLE001 - whatever happens, the slot is freed and the end is told
+            outcome = Outcome(running.task, error=error)
+        del self._running[attempt_key(running.task)]
+        if running.dropped:
+            outcome = None
+            self._heart.remove(running.task)
+        self._on_end(outcome)
 
     def drop(self, key: AttemptKey) -> None:
         """An attempt is no longer wanted: interrupt it where that is possible, and ignore how it ends."""
@@ -92,17 +90,16 @@ class Slots:
             running.job.cancel()
 
     def drop_all(self) -> tuple[list[Task[Any]], list[asyncio.Task[None]]]:
-        """Drop everything that runs.
+        """Drop everything that runs; a thread goes on, but nobody waits for it any more.
 
         Returns:
-            The tasks whose leases are still held, and the jobs that will end soon, being interrupted.
+            The tasks whose leases are still held, and the jobs that end soon, being canceled.
         """
         unfinished = [running.task for running in self._running.values() if not running.dropped]
-        for key in list(self._running):
-            self.drop(key)
-        jobs = [
-            running.job
-            for running in self._running.values()
-            if running.job is not None and self._execution.is_interruptible(running.task)
-        ]
+        jobs = []
+        for running in self._running.values():
+            running.dropped = running.context.canceled = True
+            if running.job is not None:
+                running.job.cancel()
+                jobs.append(running.job)
         return unfinished, jobs

@@ -78,8 +78,8 @@ class TaskThreads:
             return
         if error is None:
             future.set_result(value)
-        elif isinstance(error, (StopIteration, SystemExit, KeyboardInterrupt)):
-            # A future cannot carry the first, and the loop would stop at the others.
+        elif isinstance(error, StopIteration) or not isinstance(error, Exception):
+            # A future cannot carry the first, and SystemExit and its like would stop the loop.
             future.set_exception(RuntimeError(f"the task raised {type(error).__name__}: {error}"))
         else:
             future.set_exception(error)

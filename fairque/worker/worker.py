@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+LAST_MOMENT_SECONDS = 0.5
+
+
 class Worker:
     """`AsyncWorker` for programs without an event loop: `run()` blocks, `start()` works in the background.
 
@@ -29,8 +32,17 @@ class Worker:
         return self._engine.worker_id
 
     def run(self) -> None:
-        """Work until stopped, by `stop` from another thread, by SIGTERM or SIGINT, or by a burst's end."""
-        asyncio.run(self._engine.run())
+        """Work until stopped, by `stop` from another thread, by SIGTERM or SIGINT, or by a burst's end.
+
+        Raises:
+            RuntimeError: It works already.
+        """
+        # Not asyncio.run: that waits for tasks and threads which do not end, however long.
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._engine.run())
+        finally:
+            _close(loop)
 
     def start(self) -> None:
         """Work in a background thread until `stop`.
@@ -40,6 +52,7 @@ class Worker:
         """
         if self._thread is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
+        self._engine.forget_stop()
         self._thread = threading.Thread(target=self._run_in_thread, name="fairque-worker", daemon=True)
         self._thread.start()
 
@@ -78,3 +91,14 @@ class Worker:
             self.run()
         except BaseException as error:  # noqa: BLE001 - raised again by stop()
             self._error = error
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """Close a loop, giving what is left on it a moment to end."""
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.wait(left, timeout=LAST_MOMENT_SECONDS))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
