@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,6 +115,7 @@ def worker(  # noqa: PLR0917 - typer passes them by name
         for problem in tasks.health().problems:
             logging.getLogger("fairque.worker").warning("%s", problem)
         engine.run()
+    _end_process()
 
 
 @app.command()
@@ -146,6 +149,15 @@ def demo(as_json: JsonOption = False) -> None:
     from fairque.demo import run_demo  # noqa: PLC0415 - only where it is used
 
     raise typer.Exit(run_demo(json_output=as_json))
+
+
+def _end_process() -> None:
+    """End although threads of tasks go on that nobody can stop: their tasks have been handed back."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if any(not thread.daemon for thread in others):
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _start_logging(level: str) -> None:

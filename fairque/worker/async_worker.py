@@ -181,7 +181,7 @@ class AsyncWorker:
             # heart beating for tasks that nobody runs.
             heart.stop()
             threads.close()
-            await _to_its_end(self._leave(pump, working, upkeep))
+            await _to_its_end(self._leave(pump, heart, working, upkeep))
             logger.info("worker %s has left", self.worker_id)
 
     async def _until_it_ends(self, pump: Pump, working: asyncio.Task[None]) -> None:
@@ -206,13 +206,16 @@ class AsyncWorker:
             self._hurry.set()
         self._stop_requested.set()
 
-    async def _leave(self, pump: Pump, working: asyncio.Task[None], upkeep: asyncio.Task[None]) -> None:
+    async def _leave(
+        self, pump: Pump, heart: Heart, working: asyncio.Task[None], upkeep: asyncio.Task[None]
+    ) -> None:
         """End all that runs in the background, each step for a bounded time, and take leave."""
         pump.halt()  # also where a cancellation is swallowed on its way, the pump ends after its round trip
         upkeep.cancel()
         await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
         working.cancel()
         await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
+        await heart.ended(LAST_TRIP_SECONDS)
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await pump.leave()

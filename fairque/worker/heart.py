@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -73,8 +74,14 @@ class Heart:
         self._thread.start()
 
     def stop(self) -> None:
-        """End soon."""
+        """End soon: no beat begins any more."""
         self._stop.set()
+
+    async def ended(self, timeout: float) -> None:
+        """Wait for a beat that is under way, which would tell of a worker that has left; not for ever."""
+        deadline = time.monotonic() + timeout
+        while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread has no event
+            await asyncio.sleep(0.002)
 
     def add(self, task: Task[Any]) -> None:
         """Keep this attempt's lease; at the longest until its timeout and a grace have passed."""

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -146,3 +146,29 @@ def test_a_worker_outlives_its_server_and_says_so_once(spawn: Spawn, tmp_path: P
     assert worker.returncode == 0
     assert errors.count("cannot use the server") == 1
     assert errors.count("can use the server again") == 1
+
+
+@pytest.mark.parametrize("function", [tasks.swallow_cancellation, tasks.block_a_thread_of_the_loop])
+def test_the_worker_command_ends_though_a_task_does_not(
+    config: FairQueueConfig, queue: TaskQueue, tmp_path: Path, function: Any
+) -> None:
+    file, journal = tmp_path / "fairque.yaml", tmp_path / "journal"
+    file.write_text(
+        f"redis: {{unix_socket_path: {config.redis.unix_socket_path}}}\n"
+        f"queue: {{prefix: {config.queue.prefix}}}\n"
+        "workers: {w: {graceful_shutdown_timeout: 0.5}}\n"
+    )
+    handle = queue.push(function(str(journal)), user_id="acme")
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "fairque", "worker", "tests.support.worker_tasks", "--config", str(file)],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: tasks.lines(journal) == ["started"], "it is running", within=20)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(timeout=8) == 0
+        assert (handle.state(), handle.info().crashes) == (TaskState.QUEUED, 0)
+    finally:
+        worker.kill()
+        worker.wait()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fairque import Retry, TaskContext, current_task, task
 
@@ -133,3 +136,77 @@ def write(journal: str, line: str) -> None:
 def lines(journal: Path) -> list[str]:
     """The journal so far."""
     return journal.read_text().splitlines() if journal.exists() else []
+
+
+@task(name="tests.swallow_cancellation", max_retries=0)
+async def swallow_cancellation(journal: str) -> None:
+    """Does not end, whoever asks."""
+    write(journal, "started")
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+@task(name="tests.block_a_thread_of_the_loop", max_retries=0)
+async def block_a_thread_of_the_loop(journal: str) -> None:
+    write(journal, "started")
+    await asyncio.to_thread(time.sleep, 60)
+
+
+class LazyModel:
+    """As an ORM's object whose column cannot be loaded any more."""
+
+    def model_dump(self, mode: str) -> dict[str, Any]:
+        raise KeyError("lazy column")
+
+
+@task(name="tests.return_lazy_model", max_retries=0)
+def return_lazy_model() -> Any:
+    return LazyModel()
+
+
+@dataclass
+class Picky:
+    number: int
+
+    def __post_init__(self) -> None:
+        if self.number != 1:
+            raise KeyError(f"no number {self.number}")
+
+
+@task(name="tests.take_picky", max_retries=0)
+def take_picky(picky: Picky) -> int:
+    return picky.number
+
+
+class OwnRetry(Retry):
+    def __init__(self) -> None:  # forgets its base's
+        pass
+
+
+@task(name="tests.raise_named", max_retries=0)
+def raise_named(name: str) -> None:
+    raise {"GeneratorExit": GeneratorExit, "OwnRetry": OwnRetry, "CancelledError": asyncio.CancelledError}[
+        name
+    ]
+
+
+@task(name="tests.async_raise_named", max_retries=0)
+async def async_raise_named(name: str) -> None:
+    raise {"GeneratorExit": GeneratorExit, "OwnRetry": OwnRetry, "CancelledError": asyncio.CancelledError}[
+        name
+    ]
+
+
+@task(name="tests.return_bytes", max_retries=0)
+def return_text(length: int) -> str:
+    return "x" * length
+
+
+@task(name="tests.plain_around_async", max_retries=0)
+def plain_around_async(number: int) -> Any:
+    async def later() -> tuple[str, int]:
+        await asyncio.sleep(0)
+        return current_task().user_id, number
+
+    return later()
