@@ -198,19 +198,22 @@ def _import_tasks(modules: list[str]) -> None:
                     f"there is no module {name!r}: start in the folder that holds it, or set PYTHONPATH"
                 ) from error
             raise ConfigurationError(f"module {name!r} cannot be imported: {_where(error)}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigurationError(f"module {name!r} cannot be imported: {_where(error)}") from error
 
 
-def _where(error: Exception) -> str:
+def _where(error: BaseException) -> str:
     """The error and the line of the user's code that raised it, in one line."""
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}:{frame.lineno})"
 
 
 def _show_stats(root: str, numbers: QueueStats, users: list[UserStats]) -> None:
     from rich.console import Console  # noqa: PLC0415 - not needed for --json
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     console = Console()
     console.print(
@@ -225,7 +228,8 @@ def _show_stats(root: str, numbers: QueueStats, users: list[UserStats]) -> None:
         table.add_column(name, justify="right")
     for user in users:
         table.add_row(
-            user.user_id,
+            # Not as markup, and without what would move the terminal's cursor: ids are any text.
+            Text("".join(sign if sign.isprintable() else "�" for sign in user.user_id)),
             f"{user.queued:,}",
             f"{user.started:,}",
             f"{user.live:,}",

@@ -26,6 +26,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class _Untyped:
+    """For type checkers: only a parameter of type Any or object takes it, or one without annotation.
+
+    Such a first parameter would take a TaskContext too, and be mistaken for one; a function that has it keeps
+    its result's type but not its parameters'.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class _TaskDecorator:
     """`@task(…)` with its options, waiting for the function."""
@@ -34,6 +42,12 @@ class _TaskDecorator:
     header: Header
     retry: RetryPolicy
 
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]]
+    ) -> AsyncTaskFunction[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Untyped, P], R]) -> TaskFunction[..., R]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]]
@@ -47,8 +61,10 @@ class _TaskDecorator:
     def __call__(self, function: Callable[..., Any]) -> TaskFunction[..., Any]:
         if isinstance(function, TaskFunction):
             raise TaskValidationError(f"{function.name} is a task function already: decorate it once")
-        if not callable(function):
+        if not callable(function) or inspect.isclass(function):
             raise TaskValidationError(f"@task decorates functions, not {function!r}; options go by keyword")
+        if self.name is None and not hasattr(function, "__qualname__"):
+            raise TaskValidationError(f"{function!r} has no name of its own: give one with @task(name=…)")
         name = self.name or function_name(function)
         header = msgspec.structs.replace(self.header, function=name)
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
@@ -57,6 +73,12 @@ class _TaskDecorator:
         return registered
 
 
+@overload
+def task(
+    function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
+) -> AsyncTaskFunction[..., R]: ...
+@overload
+def task(function: Callable[Concatenate[_Untyped, P], R], /) -> TaskFunction[..., R]: ...
 @overload
 def task(
     function: Callable[Concatenate[TaskContext, P], Coroutine[Any, Any, R]], /

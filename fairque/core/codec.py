@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -27,6 +28,13 @@ def _plain(value: Any) -> Any:
     if hasattr(type(value), "model_dump"):
         return value.model_dump(mode="json")
     raise TypeError(f"objects of type {type(value).__name__} have no plain form")
+
+
+@dataclass(frozen=True, slots=True)
+class CustomUnion:
+    """A union with classes that msgspec does not know, such as pydantic models: its members in order."""
+
+    members: tuple[Any, ...]
 
 
 _json = msgspec.json.Encoder(enc_hook=_plain)
@@ -169,11 +177,32 @@ def convert(value: Any, annotation: Any, what: str) -> Any:
     """
     if annotation is Any or annotation is None or _fits(value, annotation):
         return value
+    if isinstance(annotation, CustomUnion):
+        return convert_union(value, annotation.members, what)
     try:
         # str_keys: JSON has text for keys, whatever the annotation of the dict's keys.
         return msgspec.convert(value, annotation, dec_hook=_build, str_keys=True)
     except (TypeError, ValueError, msgspec.ValidationError) as error:
         raise DecodeError(f"{what} does not fit its annotation {annotation!r}: {error}") from error
+
+
+def convert_union(value: Any, members: Sequence[Any], what: str) -> Any:
+    """Turn a value into the first member of a union that it fits, for unions that msgspec cannot judge.
+
+    Raises:
+        DecodeError: It fits none.
+    """
+    for member in members:
+        # A value of a plain type is meant as it is; None is nobody else.
+        if member is type(value) or (member is type(None) and value is None):
+            return value
+    problems = []
+    for member in members:
+        try:
+            return convert(value, member, what)
+        except DecodeError as error:
+            problems.append(str(error))
+    raise DecodeError("; ".join(problems))
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -143,7 +143,8 @@ class FairQueueConfig(StrictModel):
         """The only worker; the defaults if none is configured."""
         if len(self.workers) > 1:
             raise ConfigurationError(
-                f"workers: several are configured ({', '.join(self.workers)}): name one, as workers[name]"
+                f"workers: several are configured ({', '.join(self.workers)}) and one is needed: give each a "
+                "file of its own beside a common.yaml, or in code take one of config.workers"
             )
         return next(iter(self.workers.values()), WorkerConfig())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -10,6 +10,18 @@ if TYPE_CHECKING:
 
 class FairQueueError(Exception):
     """Base of all errors raised by FairQueue."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross processes (multiprocessing, executors). Most take other arguments than their message,
+        # so they are restored as they are, not made anew.
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[FairQueueError], args: tuple[Any, ...], state: dict[str, Any]) -> FairQueueError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 # --- what the caller passed ---------------------------------------------------------------------------
@@ -158,6 +170,13 @@ class BatchError(TaskValidationError):
 
 class ServerError(FairQueueError):
     """Base of the errors that come from the server or the way to it."""
+
+
+class QueueClosedError(FairQueueError, RuntimeError):
+    """The queue was closed: open a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("this queue has been closed: open a new one, or close it later")
 
 
 class ServerUnavailableError(ServerError):

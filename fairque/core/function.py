@@ -6,7 +6,18 @@ import inspect
 import sys
 from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 import msgspec
 
@@ -62,6 +73,9 @@ class TaskFunction(Generic[P, R]):
         self.retry = retry
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(self, function)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _registered, (self.name,)  # by its name, as on the wire
 
     def __repr__(self) -> str:
         return f"<task function {self.name}>"
@@ -160,6 +174,12 @@ class AsyncTaskFunction(TaskFunction[P, R]):
         return super().call(*args, **kwargs)  # type: ignore[return-value]
 
 
+def _registered(name: str) -> TaskFunction[..., Any]:
+    from fairque.core.registry import registry  # noqa: PLC0415 - the registry holds functions
+
+    return registry.get(name)
+
+
 def function_name(function: Callable[..., Any]) -> str:
     """`module:qualname`. A script's `__main__` is named by its file, as a worker will import it."""
     module = function.__module__
@@ -203,6 +223,8 @@ def _supported(hint: Any) -> Any:
         return hint
     try:
         msgspec.json.Decoder(hint)
-    except (TypeError, RecursionError):
+    except (TypeError, RecursionError, NameError):
+        if get_origin(hint) in (Union, UnionType) and not _is_context(hint):
+            return codec.CustomUnion(tuple(_supported(member) for member in get_args(hint)))
         return hint if isinstance(hint, type) or _is_context(hint) else Any
     return hint

@@ -20,7 +20,7 @@ def user_names(users: Sequence[str] | None) -> list[str] | None:
         raise TaskValidationError(f"users must be a list of user ids, not one string: {users!r}")
     if len(users) > LONGEST_BATCH:
         raise TaskValidationError(f"users names {len(users):,} users, the limit is {LONGEST_BATCH:,}")
-    return [escape(check_id(user, "users")) for user in dict.fromkeys(users)]
+    return list(dict.fromkeys(escape(check_id(user, "users")) for user in users))
 
 
 def member_of(user_id: str, task_id: str) -> str:

@@ -17,8 +17,11 @@ local function bad(index, reason)
   return redis.error_reply('BADTASK ' .. (index - 1) .. ' ' .. reason)
 end
 
-local function is_time(value)
-  return value == nil or (type(value) == 'number' and value >= 0 and value < 9e12) -- exact in microseconds
+local WHOLE = { 'delay', 'execute_after', 'expires_at', 'timeout', 'max_retries', 'created_at' }
+
+local function is_whole(value)
+  -- Below 9e12 a number of milliseconds is exact in microseconds.
+  return value == nil or (type(value) == 'number' and value >= 0 and value < 9e12 and value % 1 == 0)
 end
 
 for i = 1, size do
@@ -30,8 +33,10 @@ for i = 1, size do
   if type(priority) ~= 'number' or priority < 1 or priority > CRITICAL or priority % 1 ~= 0 then
     return bad(i, 'its priority is not a whole number from 1 to 6')
   end
-  if not is_time(header.delay) or not is_time(header.execute_after) then
-    return bad(i, 'its delay or execute_after is not a number of milliseconds')
+  for _, name in ipairs(WHOLE) do
+    if not is_whole(header[name]) then
+      return bad(i, 'its ' .. name .. ' is not a whole number from 0 on')
+    end
   end
   headers[i] = header
 end
@@ -47,9 +52,10 @@ for i = 1, size do
     user.live = user.live + 1
     local tick = next_tick()
     first_tick = first_tick or tick
-    -- A delay counts from now, not from the tick, which is ahead after a clock has stepped back.
-    local due = header.execute_after and header.execute_after * 1000
-      or now_us + (tick - first_tick) + (header.delay or 0) * 1000
+    -- A delay counts from now, not from the tick, which is ahead after a clock has stepped back. The place in
+    -- the batch keeps the order of equal times.
+    local start = header.execute_after and header.execute_after * 1000 or now_us + (header.delay or 0) * 1000
+    local due = start + (tick - first_tick)
     if due > now_us + (tick - first_tick) then
       schedule(member, due)
     else

@@ -11,10 +11,10 @@ from redis import exceptions as redis_errors
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import FairQueueError
 from fairque.utils.listener import AsyncListener, Ear
-from fairque.utils.lua_manager import _BaseLuaScriptManager
+from fairque.utils.lua_manager import CLIENT_ERRORS, LONGEST_BLOCK, _BaseLuaScriptManager
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from fairque.core.config import RedisConfig
     from fairque.utils.script_loader import ScriptLoader
@@ -36,18 +36,13 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     async def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its end and return its value."""
-        canceled_before = _cancellations()
         async with AsyncExitStack() as ears:
             heard: dict[str, Ear] = {}
             try:
                 step = next(flow)
                 while True:
-                    # redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation
-                    # that comes just as it is done; without this look a flow that waits would go on waiting.
-                    if _cancellations() > canceled_before:
-                        raise asyncio.CancelledError
                     try:
-                        reply = await self._perform(step, heard, ears)
+                        reply = await _noticing(self._perform(step, heard, ears))
                     except FairQueueError as error:
                         step = flow.throw(error)
                     else:
@@ -81,7 +76,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             tries += 1
             try:
                 return call.read(await self._evaluate(call))
-            except (redis_errors.RedisError, OSError) as error:
+            except CLIENT_ERRORS as error:
                 meaning = self._translate(error, call.script)
                 pause = self._pause_before_retry(meaning, call, tries)
                 if pause is None:
@@ -89,6 +84,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             await asyncio.sleep(pause)
 
     async def _evaluate(self, call: Call[Any]) -> Any:
+        self._check_open()
         async with self._slots:
             try:
                 return await self.client.execute_command(*self._arguments(call))
@@ -101,14 +97,15 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         Returns:
             Each call's value, or in its place the error it raised.
         """
+        self._check_open()
         if len(calls) == 1:
-            return [await self._outcome(calls[0])]
+            return [await _noticing(self._outcome(calls[0]))]
         pipeline = self.client.pipeline(transaction=False)
         for call in calls:
             pipeline.execute_command(*self._arguments(call))
         try:
-            replies = await pipeline.execute(raise_on_error=False)
-        except (redis_errors.RedisError, OSError) as error:
+            replies = await _noticing(pipeline.execute(raise_on_error=False))
+        except CLIENT_ERRORS as error:
             return [self._translate(error, call.script) for call in calls]
         values: list[Any] = []
         for call, reply in zip(calls, replies, strict=True):
@@ -137,33 +134,45 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
     async def _outcome(self, call: Call[Any]) -> Any:
         try:
             return call.read(await self._evaluate(call))
-        except (redis_errors.RedisError, OSError) as error:
+        except CLIENT_ERRORS as error:
             return self._translate(error, call.script)
 
     async def _await_key(self, key: str, seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
         if self._blocking is None:
-            self._blocking = self._config.create_async_redis_client(blocking=True)
+            self._blocking = self._waiting_config().create_async_redis_client()
         try:
-            return await self._blocking.blpop([key], timeout=max(seconds, 0.001)) is not None
-        except (redis_errors.RedisError, OSError) as error:
+            timeout = min(max(seconds, 0.001), LONGEST_BLOCK)
+            return await self._blocking.blpop([key], timeout=timeout) is not None
+        except CLIENT_ERRORS as error:
             raise self._translate(error, "wake") from error
 
     def _listening(self) -> AsyncListener:
         if self._listener is None:
-            self._listener = AsyncListener(self._config)
+            self._listener = AsyncListener(self._waiting_config())
         return self._listener
 
     async def close(self) -> None:
-        """Close every connection."""
-        if self._listener is not None:
-            await self._listener.close()
-        if self._blocking is not None:
-            await self._blocking.aclose()
+        """Close every connection. Who waits for a result is told; closing twice is harmless."""
+        self._closed = True
+        listener, self._listener = self._listener, None
+        blocking, self._blocking = self._blocking, None
+        if listener is not None:
+            await listener.close()
+        if blocking is not None:
+            await blocking.aclose()
         await self.client.aclose()
 
 
-def _cancellations() -> int:
-    """How many times the running asyncio task was asked to end."""
+async def _noticing(work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, and be canceled if a cancellation came meanwhile.
+
+    redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes just as
+    it is done; whoever waits next would go on waiting.
+    """
     task = asyncio.current_task()
-    return 0 if task is None else task.cancelling()
+    before = 0 if task is None else task.cancelling()
+    value = await work
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
+    return value

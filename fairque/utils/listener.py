@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-    from concurrent.futures import Future
 
     from fairque.core.config import RedisConfig
 
@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 CONFIRM_SECONDS = 2.0  # how long a waiter waits for its subscription before it goes on without
 RECONNECT_SECONDS = 0.2
+SILENCE_SECONDS = 10.0  # after so much silence the server is asked whether it is there
 # A subscription that is always there, so that the connection stays in its listening state.
 _IDLE_CHANNEL = "fairque:listening"
 
@@ -101,10 +102,10 @@ class AsyncListener:
 
     async def _read(self) -> None:
         """Listen for as long as the listener lives, through lost connections."""
-        client = self._config.create_async_redis_client(blocking=True)
+        client = self._config.create_async_redis_client()
         try:
             while True:
-                with contextlib.suppress(RedisError, OSError):
+                with contextlib.suppress(RedisError, RedisClusterException, OSError):
                     await self._read_connection(client)
                 await asyncio.sleep(RECONNECT_SECONDS)
         finally:
@@ -124,12 +125,22 @@ class AsyncListener:
                     await pubsub.subscribe(*self._ears)
                 # What was said while there was no connection is lost: let everyone look again.
                 self._notify(*self._ears)
-                while True:
-                    message = await pubsub.get_message(timeout=None)
-                    if message is not None:
-                        self._dispatch(message["type"], message["channel"].decode())
+                await self._hear(pubsub)
             finally:
                 self._pubsub = None
+
+    async def _hear(self, pubsub: Any) -> None:
+        """Pass on what is said, until the connection ends or gives no answer."""
+        asked = False
+        while True:
+            message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+            if message is None:
+                if asked:
+                    raise ConnectionError("the server does not answer any more")
+                await pubsub.ping()
+            elif message["type"] != "pong":
+                self._dispatch(message["type"], message["channel"].decode())
+            asked = message is None
 
     def _dispatch(self, kind: str, topic: str) -> None:
         if kind == "message":
@@ -143,22 +154,28 @@ class AsyncListener:
                 ear.notify()
 
     async def close(self) -> None:
-        """End the connection."""
+        """End the connection; who waits looks once more, and finds the queue closed."""
         if self._reader is not None:
             self._reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._reader
+            await asyncio.wait({self._reader}, timeout=CONFIRM_SECONDS)
             self._reader = None
+        self._notify(*self._ears)
 
 
 class ThreadListener:
     """The blocking face of `AsyncListener`, which it runs in a thread that starts at the first use."""
 
     def __init__(self, config: RedisConfig) -> None:
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._listener = AsyncListener(config)
         self._thread = threading.Thread(target=self._loop.run_forever, name="fairque-listener", daemon=True)
         self._thread.start()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether its thread runs in this process: it does not in a child of a fork."""
+        return self._pid == os.getpid()
 
     @contextmanager
     def on(self, topic: str) -> Iterator[Ear]:
@@ -166,17 +183,30 @@ class ThreadListener:
         event = threading.Event()
         ear = Ear(event, event.set)
         try:
-            self._submit(self._listener.add(topic, ear)).result()
+            self._run(self._listener.add(topic, ear))
             yield ear
         finally:
-            self._submit(self._listener.remove(topic, ear)).result()
+            self._run(self._listener.remove(topic, ear))
 
     def close(self) -> None:
         """End the connection and the thread."""
-        self._submit(self._listener.close()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._run(self._listener.close())
+        with contextlib.suppress(RuntimeError):  # closed already
+            self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine on the listener's loop to its end; nothing if the listener is closed."""
+        try:
+            done = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop is closed
+            work.close()
+            return None
+        while True:
+            try:
+                return done.result(1.0)
+            except TimeoutError:
+                if not self._thread.is_alive():
+                    work.close()  # the loop ended before it came to this
+                    return None

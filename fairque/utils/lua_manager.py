@@ -13,6 +13,7 @@ from redis import exceptions as redis_errors
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import (
     FairQueueError,
+    QueueClosedError,
     ScriptError,
     ServerError,
     ServerLoadingError,
@@ -49,6 +50,9 @@ _SERVER_CODES: dict[str, type[ServerError]] = {
     "MOVED": SlotMovedError,
     "ASK": SlotMovedError,
     "BUSY": ServerUnavailableError,
+    "NOREPLICAS": ServerUnavailableError,
+    "MISCONF": ServerUnavailableError,
+    "UNBLOCKED": ServerUnavailableError,
 }
 
 _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
@@ -62,12 +66,20 @@ _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
     (redis_errors.TryAgainError, ServerUnavailableError),
     (redis_errors.ConnectionError, ServerUnavailableError),
     (redis_errors.TimeoutError, ServerUnavailableError),
+    (redis_errors.RedisClusterException, ServerUnavailableError),
     (OSError, ServerUnavailableError),
 )
 
 
+# What redis-py may raise. A cluster client's own errors do not derive from RedisError.
+CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError)
+
 # Scripts are the same in every manager of a process: read and hashed once.
 _shared_loader = ScriptLoader()
+
+
+LONGEST_BLOCK = 5.0  # seconds that a connection blocks at a time; flows that wait longer wait again
+DEFAULT_PATIENCE = 5.0  # seconds to wait for a reply where no socket_timeout is set
 
 
 class _BaseLuaScriptManager:
@@ -83,6 +95,19 @@ class _BaseLuaScriptManager:
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         self._config = config
         self._loader = loader or _shared_loader
+        self._closed = False
+
+    def _waiting_config(self) -> RedisConfig:
+        """For connections that block: they wait longer for a reply, but not for ever.
+
+        A peer that vanished without a word would hold a wait without end until the kernel's keepalive.
+        """
+        patience = (self._config.socket_timeout or DEFAULT_PATIENCE) + LONGEST_BLOCK
+        return self._config.model_copy(update={"socket_timeout": patience})
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise QueueClosedError
 
     def _arguments(self, call: Call[Any]) -> tuple[Any, ...]:
         """The EVALSHA command of a call."""
@@ -190,7 +215,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
             tries += 1
             try:
                 return call.read(self._evaluate(call))
-            except (redis_errors.RedisError, OSError) as error:
+            except CLIENT_ERRORS as error:
                 meaning = self._translate(error, call.script)
                 pause = self._pause_before_retry(meaning, call, tries)
                 if pause is None:
@@ -198,6 +223,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
             time.sleep(pause)
 
     def _evaluate(self, call: Call[Any]) -> Any:
+        self._check_open()
         with self._slots:
             try:
                 return self.client.execute_command(*self._arguments(call))
@@ -208,22 +234,26 @@ class LuaScriptManager(_BaseLuaScriptManager):
         """Whether a wake-up came within `seconds`."""
         with self._lock:
             if self._blocking is None:
-                self._blocking = self._config.create_redis_client(blocking=True)
+                self._blocking = self._waiting_config().create_redis_client()
         try:
-            return self._blocking.blpop([key], timeout=max(seconds, 0.001)) is not None
-        except (redis_errors.RedisError, OSError) as error:
+            return self._blocking.blpop([key], timeout=min(max(seconds, 0.001), LONGEST_BLOCK)) is not None
+        except CLIENT_ERRORS as error:
             raise self._translate(error, "wake") from error
 
     def _listening(self) -> ThreadListener:
         with self._lock:
-            if self._listener is None:
-                self._listener = ThreadListener(self._config)
+            if self._listener is None or not self._listener.is_ours:
+                self._listener = ThreadListener(self._waiting_config())
             return self._listener
 
     def close(self) -> None:
-        """Close every connection."""
-        if self._listener is not None:
-            self._listener.close()
-        if self._blocking is not None:
-            self._blocking.close()
+        """Close every connection. Who waits for a result is told; closing twice is harmless."""
+        self._closed = True
+        with self._lock:
+            listener, self._listener = self._listener, None
+            blocking, self._blocking = self._blocking, None
+        if listener is not None and listener.is_ours:
+            listener.close()
+        if blocking is not None:
+            blocking.close()
         self.client.close()

@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fairque.core.exceptions import ServerError
+from fairque.core.exceptions import FairQueueError, ServerError
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
@@ -219,7 +219,7 @@ class AsyncWorker:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await pump.leave()
-        except (ServerError, TimeoutError) as error:
+        except (FairQueueError, TimeoutError) as error:
             logger.warning(
                 "worker %s could not take its leave, its leases will run out: %s", self.worker_id, error
             )

@@ -53,3 +53,14 @@ def test_wrong_arguments_are_errors_to_the_type_checker() -> None:
         with_context("one")  # type: ignore[arg-type]
 
     assert callable(never_called)
+
+
+@task(name="typing.untyped_first")
+def untyped_first(payload: object, number: int) -> str:
+    return f"{payload}{number}"
+
+
+def test_a_first_parameter_that_takes_anything_is_not_mistaken_for_the_context() -> None:
+    assert_type(untyped_first({"a": 1}, 2), Task[str])
+    assert_type(untyped_first(payload=1, number=2), Task[str])
+    assert untyped_first.call(1, 2) == "12"
