@@ -141,10 +141,32 @@ def test_bad_yaml_is_one_clear_line_with_the_file_and_the_place(run: Run, tmp_pa
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_module_that_fails_to_import_is_one_clear_line_with_the_place(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "broken_tasks.py").write_text("x = 1\nundefined_name\n")
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x = 1\nundefined_name\n", "NameError"),
+        ("x = 1\ndef broken(:\n", "SyntaxError"),
+        ("import sys\nsys.exit('not today')\n", "SystemExit: not today"),
+    ],
+)
+def test_a_module_that_fails_to_import_is_one_clear_line_with_the_place(
+    run: Run, tmp_path: Path, source: str, message: str
+) -> None:
+    (tmp_path / "broken_tasks.py").write_text(source)
     done = run("worker", "broken_tasks", "--url", "embedded://", cwd=tmp_path)
     assert done.returncode == 2
     assert "broken_tasks.py:2" in done.stderr
-    assert "NameError" in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_stats_show_any_user_id_as_it_is(run: Run, config: FairQueueConfig, config_file: Path) -> None:
+    with TaskQueue(config) as queue:
+        for user in ("[/]x", "[red]y", "z\x1b[2J"):
+            queue.push(tasks.add(1, 1), user_id=user)
+    done = run("stats", "--config", str(config_file))
+    assert done.returncode == 0
+    assert "[/]x" in done.stdout
+    assert "[red]y" in done.stdout
+    assert "\x1b" not in done.stdout

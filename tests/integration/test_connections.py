@@ -1,0 +1,222 @@
+"""Connections that vanish, queues that are closed, processes that fork."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from fairque import (
+    AsyncTaskQueue,
+    FairQueueConfig,
+    QueueClosedError,
+    RedisConfig,
+    ServerUnavailableError,
+    TaskQueue,
+    Worker,
+)
+from fairque.utils import lua_manager
+from fairque.utils.embedded import EmbeddedServer
+from tests.support import worker_tasks as tasks
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class BlackHole:
+    """A proxy whose open connections can be made to vanish without a word; new ones work."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._socket_path = socket_path
+        self._open: list[threading.Event] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def swallow(self) -> None:
+        for swallowed in self._open:
+            swallowed.set()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(self._socket_path)
+                swallowed = threading.Event()
+                self._open.append(swallowed)
+                for source, sink in ((client, server), (server, client)):
+                    threading.Thread(
+                        target=self._pass_on, args=(source, sink, swallowed), daemon=True
+                    ).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, sink: socket.socket, swallowed: threading.Event) -> None:
+        with suppress(OSError), source, sink:
+            while data := source.recv(1 << 16):
+                if not swallowed.is_set():
+                    sink.sendall(data)
+
+
+@pytest.fixture
+def hole(server: EmbeddedServer) -> Iterator[BlackHole]:
+    hole = BlackHole(server.socket_path)
+    yield hole
+    hole.close()
+
+
+@pytest.fixture
+def through_hole(hole: BlackHole, config: FairQueueConfig) -> FairQueueConfig:
+    redis = RedisConfig(host="127.0.0.1", port=hole.port, socket_timeout=0.5)
+    return config.model_copy(update={"redis": redis})
+
+
+def test_an_idle_worker_notices_that_its_connections_have_vanished(
+    config: FairQueueConfig,
+    through_hole: FairQueueConfig,
+    hole: BlackHole,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lua_manager, "LONGEST_BLOCK", 2.0)
+    with TaskQueue(config) as queue, Worker(through_hole, lease=3.0):
+        assert queue.push(tasks.add(1, 1), user_id="acme").result(timeout=5) == 2
+        time.sleep(0.1)  # it is asleep again
+        hole.swallow()
+        assert queue.push(tasks.add(2, 2), user_id="acme").result(timeout=8) == 4
+
+
+def test_a_blocking_pop_notices_that_its_connection_has_vanished(
+    through_hole: FairQueueConfig, hole: BlackHole, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lua_manager, "LONGEST_BLOCK", 1.0)
+    with TaskQueue(through_hole) as queue:
+        assert queue.pop("w", block=0.05) is None
+        timer = threading.Timer(0.2, hole.swallow)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(ServerUnavailableError):
+            queue.pop("w", block=30)
+        assert time.monotonic() - began < 5
+        timer.join()
+
+
+def test_who_waits_for_a_result_hears_of_it_though_the_listening_connection_vanished(
+    config: FairQueueConfig,
+    through_hole: FairQueueConfig,
+    hole: BlackHole,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fairque.utils.listener.SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr("fairque.queue.handle.LOOK_AGAIN_SECONDS", 60.0)
+    with TaskQueue(config) as here, TaskQueue(through_hole) as there:
+        handle = there.handle("acme", here.push(tasks.add(1, 1), user_id="acme").task_id)
+        found: list[object] = []
+        waiter = threading.Thread(target=lambda: found.append(handle.result(timeout=20)))
+        waiter.start()
+        time.sleep(0.3)
+        hole.swallow()
+        time.sleep(0.1)
+        task = here.pop("w")
+        assert task is not None
+        here.finish(task, 2)
+        waiter.join(8)
+        assert found == [2]
+
+
+def test_closing_twice_is_harmless_and_who_uses_a_closed_queue_is_told(config: FairQueueConfig) -> None:
+    queue = TaskQueue(config)
+    handle = queue.push(tasks.add(1, 1), user_id="acme")
+    queue.close()
+    queue.close()
+    with pytest.raises(QueueClosedError, match="open a new one"):
+        queue.push(tasks.add(1, 1), user_id="acme")
+    with pytest.raises(QueueClosedError):
+        handle.result(timeout=1)
+
+
+async def test_the_asyncio_face_closes_the_same_way(config: FairQueueConfig) -> None:
+    queue = AsyncTaskQueue(config)
+    handle = await queue.push(tasks.add(1, 1), user_id="acme")
+    waiting = asyncio.create_task(handle.result(timeout=30))
+    await asyncio.sleep(0.2)
+    await queue.close()
+    await queue.close()
+    with pytest.raises(QueueClosedError):
+        await asyncio.wait_for(waiting, 5)
+    with pytest.raises(QueueClosedError, match="open a new one"):
+        await queue.push(tasks.add(1, 1), user_id="acme")
+
+
+def test_who_waits_for_a_result_while_the_queue_is_closed_is_told(config: FairQueueConfig) -> None:
+    queue = TaskQueue(config)
+    handle = queue.push(tasks.add(1, 1), user_id="acme")
+    errors: list[Exception] = []
+
+    def wait() -> None:
+        try:
+            handle.result(timeout=30)
+        except QueueClosedError as error:
+            errors.append(error)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    queue.close()
+    waiter.join(10)
+    assert time.monotonic() - began < 5
+    assert [type(error) for error in errors] == [QueueClosedError]
+
+
+FORK = """
+import os, sys, threading
+from fairque import FairQueueConfig, QueueConfig, RedisConfig, ResultTimeoutError, TaskQueue, Worker
+from tests.support import worker_tasks as tasks
+redis, queue = RedisConfig(unix_socket_path=sys.argv[1]), QueueConfig(prefix=sys.argv[2])
+config = FairQueueConfig(redis=redis, queue=queue)
+queue = TaskQueue(config)
+unanswered = queue.push(tasks.add(1, 1), user_id="acme")
+try:
+    unanswered.result(timeout=0.05)
+except ResultTimeoutError:
+    pass
+children = []
+for number in range(20):
+    child = os.fork()
+    if child == 0:
+        pushed = queue.push(tasks.add(number, 1), user_id="acme")
+        try:
+            pushed.result(timeout=0.05)
+        except ResultTimeoutError:
+            queue.close()
+            os._exit(0)
+        os._exit(1)
+    children.append(child)
+print([os.waitpid(child, 0)[1] for child in children].count(0), queue.stats().queued)
+queue.close()
+"""
+
+
+def test_children_of_a_fork_can_push_and_wait_for_results_and_close(config: FairQueueConfig) -> None:
+    where = (str(config.redis.unix_socket_path), config.queue.prefix)
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, *where],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["20", "21"], done.stderr
