@@ -279,6 +279,14 @@ def test_equal_delays_keep_their_order(queue: TaskQueue, raw: Redis) -> None:
     assert names(drain(queue, 33)) == ids
 
 
+def test_tasks_of_one_batch_for_one_moment_keep_their_order(queue: TaskQueue, raw: Redis) -> None:
+    ids = [str(number * 7919 % 100) for number in range(100)]
+    moment = server_ms(raw) / 1000 + 0.1
+    queue.push_batch([make("u", name, execute_after=moment) for name in ids])
+    sleep_past(raw, moment * 1000 + 2)
+    assert names(drain(queue, 33)) == ids
+
+
 def test_a_delayed_task_takes_the_place_of_its_due_time(queue: TaskQueue, raw: Redis) -> None:
     push(queue, "u", "second", delay=0.03)
     push(queue, "u", "third", delay=0.06)

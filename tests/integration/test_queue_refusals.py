@@ -288,6 +288,11 @@ BAD_RECORDS = [
     b'{"execute_after":-5}\n[]',
     b'{"execute_after":9e15}\n[]',
     b'{"execute_after":[]}\n[]',
+    b'{"execute_after":1.5}\n[]',
+    b'{"expires_at":"never"}\n[]',
+    b'{"timeout":-1}\n[]',
+    b'{"max_retries":0.5}\n[]',
+    b'{"created_at":{}}\n[]',
 ]
 
 

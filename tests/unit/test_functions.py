@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
+from pydantic import BaseModel
 
 from fairque.core.context import TaskContext, current_task, enter
 from fairque.core.exceptions import (
@@ -371,3 +372,36 @@ def test_the_current_task_belongs_to_its_asyncio_task() -> None:
 def test_partial_functions_and_callables_can_be_named_tasks() -> None:
     decorated = task(name="functions:partial")(functools.partial(lambda a, b: a + b, 1))
     assert run(decorated, 2) == 3
+
+
+# --- unions with classes that msgspec does not know ---
+
+
+class Cat(BaseModel):
+    lives: int
+
+
+class Dog(BaseModel):
+    tricks: list[str]
+
+
+@task(name="functions:either")
+def either(pet: Cat | Dog, count: int | Cat | None = None) -> Any:
+    return pet, count
+
+
+@pytest.mark.parametrize(
+    ("pet", "count", "expected"),
+    [
+        ({"lives": 9}, 3, (Cat(lives=9), 3)),
+        ({"tricks": ["sit"]}, None, (Dog(tricks=["sit"]), None)),
+        ({"lives": 1}, {"lives": 2}, (Cat(lives=1), Cat(lives=2))),
+    ],
+)
+def test_a_union_with_models_becomes_the_member_that_fits(pet: Any, count: Any, expected: Any) -> None:
+    assert run(either, pet, count) == expected
+
+
+def test_what_fits_no_member_of_a_union_is_refused_by_name() -> None:
+    with pytest.raises(DecodeError, match="argument 'pet' of functions:either does not fit"):
+        run(either, {"wings": 2})
