@@ -151,11 +151,13 @@ class QueueCommands:
         users: Sequence[str] | None = None,
         lease: Seconds | None = None,
         steal: bool = False,
-        claim_id: str | None = None,
+        claimant: str | None = None,
+        claim_id: int = 0,
     ) -> Call[Claim]:
         """Claim up to `limit` tasks in fair order.
 
-        A claim with an id may be repeated under it if its reply was lost: it gives the same tasks again.
+        With a claimant (a name that nobody else uses, also not another worker of the same id) the claim may
+        be repeated under its id if its reply was lost: it gives the same tasks again.
         """
         check_id(worker_id, "worker_id")
         lease_ms = self._lease_ms(lease)
@@ -165,7 +167,8 @@ class QueueCommands:
             lease_ms=lease_ms,
             users=user_names(users),
             steal=steal or None,
-            claim=claim_id,
+            claimant=claimant,
+            claim=None if claimant is None else claim_id,
             ageing_us=self._ageing_us,
             retention=self._retention,
         )
@@ -173,7 +176,7 @@ class QueueCommands:
         def read(reply: Any) -> Claim:
             return self._reader.claim(reply, worker_id, lease_ms)
 
-        return self._call("claim", (options,), read, idempotent=claim_id is not None)
+        return self._call("claim", (options,), read, idempotent=claimant is not None)
 
     def pop_batch(
         self,
@@ -288,9 +291,12 @@ class QueueCommands:
         fates = yield self.heartbeat_call(known, lease=lease)
         _refuse_lost(known, [fate is Fate.HELD for fate in fates])
 
-    def release_call(self, tasks: Sequence[Task[Any]], *, leaving: str | None = None) -> Call[list[bool]]:
+    def release_call(
+        self, tasks: Sequence[Task[Any]], *, leaving: str | None = None, claimant: str = ""
+    ) -> Call[list[bool]]:
         """Hand tasks back to their lanes; `leaving` names a worker that takes its leave."""
-        args = [self._options(leaving=leaving), *(part for task in tasks for part in _fence(task))]
+        options = self._options(leaving=leaving, claimant=claimant)
+        args = [options, *(part for task in tasks for part in _fence(task))]
         return self._call("release", args, replies.read_flags)
 
     def release(self, tasks: Iterable[Task[Any]] | Task[Any]) -> Flow[None]:

@@ -2,7 +2,8 @@
 -- claim: QUEUED → STARTED, for a batch, in fair order. First promotes what is due. Tasks past their
 -- expires_at go to the dead letter queue instead.
 --   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, ageing_us, retention,
---   claim (an id under which the claim may be repeated; absent for one that is not)
+--   claimant and claim (who claims, unlike anyone else, and an id under which the claim may be repeated; absent
+--   for one that is not)
 -- Returns: milliseconds until a scheduled task is due (-1 for none), 1 if more is ready, the time, and for
 -- each task: member, attempt, place, failures, record.
 --- @include "includes/shard"
@@ -16,7 +17,7 @@ local PROMOTE_LIMIT = 200
 -- whole backlog has expired does not hold up the others.
 local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
-local claim_key = root .. 'claim:' .. opts.worker
+local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
 local reply, leases, started = { -1, 0, now }, {}, {}
 local expired, skipped, served = 0, 0, nil
 
@@ -119,7 +120,7 @@ local function write_down()
   redis.call('ZADD', root .. 'leases', unpack(leases))
   local floor = tonumber(redis.call('HGET', root .. 'clock', 'floor')) or 0
   redis.call('HSET', root .. 'clock', 'floor', math.max(floor, served))
-  if opts.claim then
+  if claim_key then
     redis.call('SET', claim_key, cjson.encode({ id = opts.claim, members = started }), 'PX', opts.lease_ms)
   end
 end
@@ -127,7 +128,7 @@ end
 -- A worker whose claim was not answered repeats it under the same id, and gets what it was given, as far as
 -- it still holds the leases. So a lost reply costs neither a lease's time nor a crash on the task's account.
 local function given_before()
-  local stored = opts.claim and redis.call('GET', claim_key)
+  local stored = claim_key and redis.call('GET', claim_key)
   local last = stored and cjson.decode(stored)
   return last and last.id == opts.claim and last.members
 end

@@ -80,8 +80,9 @@ class Pump:
         # Ended attempts that are not acknowledged yet. A failure's call is made once, with its decision.
         self._finished: dict[AttemptKey, Outcome] = {}
         self._failed: dict[AttemptKey, tuple[Outcome, Call[bool], TaskState]] = {}
-        # A claim's id stays the same until it is answered, so that it can be repeated.
-        self._claims_of = secrets.token_hex(8)
+        # A claim's id stays the same until it is answered, so that it can be repeated. The claimant is this
+        # pump and no other: worker ids may be shared by replicas of one configuration.
+        self._claimant = secrets.token_hex(8)
         self._answered_claims = 0
         self._claim_is_open = False  # sent, and not answered yet
         self._choice = 0  # which way to claim next
@@ -140,9 +141,12 @@ class Pump:
         if self._claim_is_open:  # repeated, it gives what is leased to this worker and was never started
             claim = await self._manager.execute(self._claim_call())
             unfinished += claim.tasks
-        await self._manager.execute(self._commands.release_call(unfinished, leaving=self._worker_id))
+        await self._manager.execute(self._release_call(unfinished))
         if jobs:
             await asyncio.wait(jobs, timeout=INTERRUPTED_SECONDS)
+
+    def _release_call(self, tasks: list[Task[Any]]) -> Call[list[bool]]:
+        return self._commands.release_call(tasks, leaving=self._worker_id, claimant=self._claimant)
 
     def _is_done(self) -> bool:
         return self.slots.is_empty and (self._stopping or (self._burst and self._nothing_left))
@@ -207,7 +211,8 @@ class Pump:
             users=choice.users,
             lease=self._lease,
             steal=choice.steal,
-            claim_id=f"{self._claims_of}-{self._answered_claims}",
+            claimant=self._claimant,
+            claim_id=self._answered_claims,
         )
 
     def _is_settled(self, task: Task[Any], held: bool | Exception) -> bool:

@@ -242,19 +242,19 @@ def test_a_claim_that_was_not_answered_gives_the_same_tasks_when_it_is_repeated(
 ) -> None:
     handles = queue.push_batch([tasks.add(n, 0) for n in range(4)], user_id="acme")
 
-    def claim(claim_id: str, worker: str = "w") -> list[tuple[str, int]]:
-        claimed = queue.run(single(queue.commands.claim(worker, 2, claim_id=claim_id)))
+    def claim(claim_id: int, claimant: str = "c") -> list[tuple[str, int]]:
+        claimed = queue.run(single(queue.commands.claim("w", 2, claimant=claimant, claim_id=claim_id)))
         return [(task.task_id, task.attempt) for task in claimed.tasks]
 
-    first = claim("1")
+    first = claim(1)
     assert first == [(handle.task_id, 1) for handle in handles[:2]]
-    assert claim("1") == first
+    assert claim(1) == first
     assert queue.stats().started == 2
     # What the worker no longer holds is not given again; what is new is claimed under a new id.
     queue.cancel("acme", handles[0].task_id)
-    assert claim("1") == first[1:]
-    assert claim("2") == [(handle.task_id, 1) for handle in handles[2:]]
-    assert claim("2", worker="another") == []
+    assert claim(1) == first[1:]
+    assert claim(2) == [(handle.task_id, 1) for handle in handles[2:]]
+    assert claim(2, claimant="another") == []
     assert all(handle.info().crashes == 0 for handle in handles)
 
 
