@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import FairQueueError
 from fairque.utils.listener import AsyncListener, Ear
-from fairque.utils.lua_manager import CLIENT_ERRORS, LONGEST_BLOCK, _BaseLuaScriptManager
+from fairque.utils.lua_manager import CLIENT_ERRORS, _BaseLuaScriptManager
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -75,7 +75,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         while True:
             tries += 1
             try:
-                return call.read(await self._evaluate(call))
+                return call.read(await _noticing(self._evaluate(call)))
             except CLIENT_ERRORS as error:
                 meaning = self._translate(error, call.script)
                 pause = self._pause_before_retry(meaning, call, tries)
@@ -142,8 +142,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         if self._blocking is None:
             self._blocking = self._waiting_config().create_async_redis_client()
         try:
-            timeout = min(max(seconds, 0.001), LONGEST_BLOCK)
-            return await self._blocking.blpop([key], timeout=timeout) is not None
+            return await self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
         except CLIENT_ERRORS as error:
             raise self._translate(error, "wake") from error
 

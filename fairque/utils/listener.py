@@ -26,6 +26,7 @@ T = TypeVar("T")
 CONFIRM_SECONDS = 2.0  # how long a waiter waits for its subscription before it goes on without
 RECONNECT_SECONDS = 0.2
 SILENCE_SECONDS = 10.0  # after so much silence the server is asked whether it is there
+LOST = (RedisError, RedisClusterException, OSError)  # what a connection can end with
 # A subscription that is always there, so that the connection stays in its listening state.
 _IDLE_CHANNEL = "fairque:listening"
 
@@ -97,7 +98,7 @@ class AsyncListener:
     async def _tell(self, command: str, topic: str) -> None:
         """Send a command on the reader's connection, if there is one; a new one begins with all topics."""
         if self._pubsub is not None and self._pubsub.connection.is_connected:
-            with contextlib.suppress(RedisError, OSError):  # the reader sees it too, and starts anew
+            with contextlib.suppress(*LOST):  # the reader sees it too, and starts anew
                 await getattr(self._pubsub, command)(topic)
 
     async def _read(self) -> None:
@@ -105,7 +106,7 @@ class AsyncListener:
         client = self._config.create_async_redis_client()
         try:
             while True:
-                with contextlib.suppress(RedisError, RedisClusterException, OSError):
+                with contextlib.suppress(*LOST):
                     await self._read_connection(client)
                 await asyncio.sleep(RECONNECT_SECONDS)
         finally:

@@ -49,6 +49,7 @@ _SERVER_CODES: dict[str, type[ServerError]] = {
     "MASTERDOWN": ServerLoadingError,
     "MOVED": SlotMovedError,
     "ASK": SlotMovedError,
+    # What passes by itself: a long script, replicas that are away (min-replicas-to-write), a full disk.
     "BUSY": ServerUnavailableError,
     "NOREPLICAS": ServerUnavailableError,
     "MISCONF": ServerUnavailableError,
@@ -105,6 +106,10 @@ class _BaseLuaScriptManager:
         patience = (self._config.socket_timeout or DEFAULT_PATIENCE) + LONGEST_BLOCK
         return self._config.model_copy(update={"socket_timeout": patience})
 
+    @staticmethod
+    def _block_for(seconds: float) -> float:
+        return min(max(seconds, 0.001), LONGEST_BLOCK)  # 0 would be for ever
+
     def _check_open(self) -> None:
         if self._closed:
             raise QueueClosedError
@@ -149,6 +154,8 @@ def _advice(kind: type[ServerError], error: Exception) -> str:
         return (
             f"the server is out of memory (maxmemory): {text} — let workers drain the queue, or give it more"
         )
+    if kind is ServerUnavailableError and isinstance(error, redis_errors.ResponseError):
+        return f"the server refuses for now: {text} — try again, or see what it lacks"
     if kind is ServerUnavailableError:
         return f"the server cannot be reached: {text} — check the URL and that the server is running"
     return text
@@ -167,7 +174,10 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
         super().__init__(config, loader)
-        self.client: Any = config.create_redis_client()
+        try:
+            self.client: Any = config.create_redis_client()
+        except redis_errors.RedisClusterException as error:  # a cluster's client connects when it is made
+            raise self._translate(error, "connect") from error
         self._slots = threading.Semaphore(self.CONNECTIONS)
         self._lock = threading.Lock()
         self._blocking: Any = None
@@ -236,7 +246,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
             if self._blocking is None:
                 self._blocking = self._waiting_config().create_redis_client()
         try:
-            return self._blocking.blpop([key], timeout=min(max(seconds, 0.001), LONGEST_BLOCK)) is not None
+            return self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
         except CLIENT_ERRORS as error:
             raise self._translate(error, "wake") from error
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,55 +17,15 @@ from fairque import (
     FairQueueConfig,
     QueueClosedError,
     RedisConfig,
-    ServerUnavailableError,
     TaskQueue,
     Worker,
 )
 from fairque.utils import lua_manager
 from fairque.utils.embedded import EmbeddedServer
 from tests.support import worker_tasks as tasks
+from tests.support.proxy import BlackHole
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-class BlackHole:
-    """A proxy whose open connections can be made to vanish without a word; new ones work."""
-
-    def __init__(self, socket_path: str) -> None:
-        self._socket_path = socket_path
-        self._open: list[threading.Event] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def swallow(self) -> None:
-        for swallowed in self._open:
-            swallowed.set()
-
-    def close(self) -> None:
-        with suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                server = socket.socket(socket.AF_UNIX)
-                server.connect(self._socket_path)
-                swallowed = threading.Event()
-                self._open.append(swallowed)
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(
-                        target=self._pass_on, args=(source, sink, swallowed), daemon=True
-                    ).start()
-
-    @staticmethod
-    def _pass_on(source: socket.socket, sink: socket.socket, swallowed: threading.Event) -> None:
-        with suppress(OSError), source, sink:
-            while data := source.recv(1 << 16):
-                if not swallowed.is_set():
-                    sink.sendall(data)
 
 
 @pytest.fixture
@@ -93,46 +51,8 @@ def test_an_idle_worker_notices_that_its_connections_have_vanished(
     with TaskQueue(config) as queue, Worker(through_hole, lease=3.0):
         assert queue.push(tasks.add(1, 1), user_id="acme").result(timeout=5) == 2
         time.sleep(0.1)  # it is asleep again
-        hole.swallow()
+        hole.vanish()
         assert queue.push(tasks.add(2, 2), user_id="acme").result(timeout=8) == 4
-
-
-def test_a_blocking_pop_notices_that_its_connection_has_vanished(
-    through_hole: FairQueueConfig, hole: BlackHole, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lua_manager, "LONGEST_BLOCK", 1.0)
-    with TaskQueue(through_hole) as queue:
-        assert queue.pop("w", block=0.05) is None
-        timer = threading.Timer(0.2, hole.swallow)
-        timer.start()
-        began = time.monotonic()
-        with pytest.raises(ServerUnavailableError):
-            queue.pop("w", block=30)
-        assert time.monotonic() - began < 5
-        timer.join()
-
-
-def test_who_waits_for_a_result_hears_of_it_though_the_listening_connection_vanished(
-    config: FairQueueConfig,
-    through_hole: FairQueueConfig,
-    hole: BlackHole,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("fairque.utils.listener.SILENCE_SECONDS", 0.3)
-    monkeypatch.setattr("fairque.queue.handle.LOOK_AGAIN_SECONDS", 60.0)
-    with TaskQueue(config) as here, TaskQueue(through_hole) as there:
-        handle = there.handle("acme", here.push(tasks.add(1, 1), user_id="acme").task_id)
-        found: list[object] = []
-        waiter = threading.Thread(target=lambda: found.append(handle.result(timeout=20)))
-        waiter.start()
-        time.sleep(0.3)
-        hole.swallow()
-        time.sleep(0.1)
-        task = here.pop("w")
-        assert task is not None
-        here.finish(task, 2)
-        waiter.join(8)
-        assert found == [2]
 
 
 def test_closing_twice_is_harmless_and_who_uses_a_closed_queue_is_told(config: FairQueueConfig) -> None:
@@ -184,6 +104,7 @@ FORK = """
 import os, sys, threading
 from fairque import FairQueueConfig, QueueConfig, RedisConfig, ResultTimeoutError, TaskQueue, Worker
 from tests.support import worker_tasks as tasks
+from tests.support.proxy import BlackHole
 redis, queue = RedisConfig(unix_socket_path=sys.argv[1]), QueueConfig(prefix=sys.argv[2])
 config = FairQueueConfig(redis=redis, queue=queue)
 queue = TaskQueue(config)

@@ -26,11 +26,12 @@ from fairque.core.exceptions import (
 )
 from fairque.core.models import Task, TaskState
 from fairque.queue.queue import TaskQueue
+from fairque.utils import listener, lua_manager
 from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import drain, eventually, make, names, popped, push
 from tests.support.faces import Background, open_face
 from tests.support.invariants import check_invariants
-from tests.support.proxy import DroppingProxy
+from tests.support.proxy import BlackHole, DroppingProxy
 from tests.support.servers import OwnServer, own_server
 
 ROOT = "fq:{default:0}"
@@ -56,6 +57,70 @@ def through_proxy(
             yield queue, proxy
     finally:
         proxy.close()
+
+
+# --- connections that vanish without a word ---
+
+
+@pytest.fixture
+def hole(server: EmbeddedServer) -> Iterator[BlackHole]:
+    hole = BlackHole(server.socket_path)
+    yield hole
+    hole.close()
+
+
+def test_a_blocking_pop_notices_that_its_connection_has_vanished(
+    face: str, config: FairQueueConfig, hole: BlackHole, raw: Redis
+) -> None:
+    redis = RedisConfig(host="127.0.0.1", port=hole.port, socket_timeout=0.2)
+    with opened(face, config.model_copy(update={"redis": redis})) as queue:
+        popper = Background(lambda: queue.pop("w", block=60))
+        eventually(lambda: any(client["cmd"] == "blpop" for client in raw.client_list()))
+        hole.vanish()
+        with pytest.raises(ServerUnavailableError):
+            popper.value(within=10)
+        push(queue, "u", "t")
+        assert popped(queue, block=1).task_id == "t"
+
+
+def test_a_blocking_pop_outwaits_the_longest_wait_of_one_command(
+    face: str, config: FairQueueConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lua_manager, "LONGEST_BLOCK", 0.05)
+    with opened(face, config) as queue:
+        popper = Background(lambda: queue.pop("w", block=10))
+        time.sleep(0.2)
+        push(queue, "u", "t")
+        assert popper.value().task_id == "t"
+        queue.release(popper.value())
+
+
+def test_a_waiting_result_hears_again_after_its_connection_has_vanished(
+    face: str, config: FairQueueConfig, hole: BlackHole, raw: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listener, "SILENCE_SECONDS", 0.2)
+    redis = RedisConfig(host="127.0.0.1", port=hole.port, socket_timeout=0.5)
+    with (
+        opened(face, config) as direct,
+        opened(face, config.model_copy(update={"redis": redis})) as queue,
+    ):
+        handle = direct.push(make("u", "t"))
+        waiter = Background(lambda: queue.handle("u", "t").result(20))
+        eventually(lambda: len(raw.pubsub_channels()) == 2)
+        time.sleep(0.5)  # quiet, and yet alive: the connection is kept
+        before = _listeners(raw)
+        assert len(before) == 1
+        hole.vanish()
+        eventually(lambda: len(_listeners(raw) - before) == 1)
+        direct.finish(popped(direct), "heard")
+        start = time.monotonic()
+        assert waiter.value() == "heard"
+        assert time.monotonic() - start < 3
+        assert handle.state() is TaskState.FINISHED
+
+
+def _listeners(raw: Redis) -> set[str]:
+    return {client["id"] for client in raw.client_list(_type="pubsub")}
 
 
 # --- lost replies ---
@@ -284,6 +349,8 @@ class _Refusing(socketserver.BaseRequestHandler):
         ("CLUSTERDOWN The cluster is down", ServerUnavailableError),
         ("TRYAGAIN Multiple keys request during rehashing of slot", ServerUnavailableError),
         ("BUSY Valkey is busy running a script.", ServerUnavailableError),
+        ("NOREPLICAS Not enough good replicas to write.", ServerUnavailableError),
+        ("MISCONF Errors writing to the AOF file: No space left on device", ServerUnavailableError),
         ("ERR something nobody thought of", ScriptError),
         ("NOPERM this user has no permissions to run the 'evalsha' command", ServerError),
     ],
@@ -307,6 +374,29 @@ def test_each_refusal_of_the_server_has_its_own_error(
                 assert type(caught.value) is meaning or (meaning is ServerError)
         refusing.shutdown()
         serving.value()
+
+
+def test_writes_wait_for_replicas_that_are_away(face: str) -> None:
+    with own_server() as server, server.client() as raw, opened(face, server.config()) as queue:
+        push(queue, "u", "t")
+        raw.config_set("min-replicas-to-write", "1")
+        queue.manager.RETRIES = 0
+        with pytest.raises(ServerUnavailableError, match="refuses for now: NOREPLICAS"):
+            queue.push(make("u", "t2"))
+        queue.manager.RETRIES = 4
+        pusher = Background(lambda: queue.push(make("u", "t2")))
+        time.sleep(0.05)
+        raw.config_set("min-replicas-to-write", "0")
+        assert pusher.value().created
+
+
+def test_a_cluster_without_a_node_is_unavailable(face: str) -> None:
+    redis = RedisConfig(host="127.0.0.1", port=1, cluster=True)
+    with (
+        pytest.raises(ServerUnavailableError, match="cannot be reached"),
+        opened(face, FairQueueConfig(redis=redis)) as queue,
+    ):
+        queue.push(make("u", "t"))
 
 
 def test_a_server_that_is_gone_is_unavailable_and_then_is_used_again(face: str) -> None:
