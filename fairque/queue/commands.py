@@ -194,8 +194,8 @@ class QueueCommands:
         unfruitful = 0
         while True:
             claim = yield call
-            if claim.more and not claim.tasks and users is None and unfruitful < MOST_UNFRUITFUL:
-                unfruitful += 1  # it spent its limit on expired tasks: the next one goes on from there
+            if claim.unfinished and not claim.tasks and unfruitful < MOST_UNFRUITFUL:
+                unfruitful += 1
                 continue
             remaining = deadline - time.monotonic()
             if claim.tasks or remaining <= 0:

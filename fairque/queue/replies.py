@@ -28,10 +28,18 @@ class Fate(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim's tasks; whether more is ready; and in how many seconds a scheduled task is due, if one is."""
+    """A claim's tasks, and what to expect of the next one.
+
+    Attributes:
+        tasks: What was claimed.
+        more: Whether somebody has more ready tasks.
+        unfinished: Whether it spent its limit on expired tasks: the next claim goes on from there.
+        pause: In how many seconds a scheduled task is due; None if there is none.
+    """
 
     tasks: tuple[Task[Any], ...]
     more: bool
+    unfinished: bool
     pause: float | None
 
 
@@ -81,7 +89,7 @@ class TaskReader:
                 failures=failures,
             )
             tasks.append(self._task(record, *split_member(name), TaskState.STARTED, run))
-        return Claim(tuple(tasks), more == 1, None if pause < 0 else pause / 1000)
+        return Claim(tuple(tasks), more >= 1, more == 2, None if pause < 0 else pause / 1000)  # noqa: PLR2004 - as claim.lua says
 
     def one(self, reply: Any, user_id: str, task_id: str) -> Task[Any]:
         """The reply of get.lua."""

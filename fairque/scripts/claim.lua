@@ -4,7 +4,8 @@
 --   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, ageing_us, retention,
 --   claimant and claim (who claims, unlike anyone else, and an id under which the claim may be repeated; absent
 --   for one that is not)
--- Returns: milliseconds until a scheduled task is due (-1 for none), 1 if more is ready, the time, and for
+-- Returns: milliseconds until a scheduled task is due (-1 for none), 1 if more is ready (2 if the claim
+-- stopped at a limit of expired tasks and should be repeated), the time, and for
 -- each task: member, attempt, place, failures, record.
 --- @include "includes/shard"
 --- @include "includes/promote"
@@ -19,7 +20,7 @@ local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
 local reply, leases, started = { -1, 0, now }, {}, {}
-local expired, skipped, served = 0, 0, nil
+local expired, skipped, unfinished, served = 0, 0, false, nil
 
 local function give(member, attempt, place, failures, record)
   local n = #reply
@@ -88,32 +89,40 @@ local function take(user)
   return true
 end
 
+-- Returns whether the users must be read again before the next pick.
 local function take_in_order(queue)
   local head = 1
   while #started < opts.limit and skipped < SKIP_LIMIT and head <= #queue do
     local user = queue[head]
-    local taken
-    if (user.skipped or 0) < SKIP_LIMIT_OF_USER then
-      taken = take(user)
-    end
-    if taken ~= false then
+    if (user.skipped or 0) >= SKIP_LIMIT_OF_USER then
+      unfinished = true
       head = head + 1
-    end
-    if taken then
-      requeue_user(queue, head, user)
+    else
+      local taken = take(user)
+      if taken ~= false then
+        head = head + 1
+      end
+      if taken then
+        requeue_user(queue, head, user)
+      elseif taken == nil and user.skipped and not opts.users then
+        return true -- it made room without a start: somebody beyond the users read may be next
+      end
     end
   end
+  return false
 end
 
 local function claim_in_fair_order()
-  local skipped_before
+  local skipped_before, read_again
   repeat
     skipped_before = skipped
-    take_in_order(opts.users and first_users_among(opts.users) or first_users(opts.limit + skipped))
-    if skipped > skipped_before then
+    local queue = opts.users and first_users_among(opts.users) or first_users(opts.limit + skipped)
+    read_again = take_in_order(queue)
+    if read_again or skipped > skipped_before then
       settle_users() -- users that were drained without a start leave the ring, and others move up
     end
-  until skipped == skipped_before or #started >= opts.limit or skipped >= SKIP_LIMIT
+  until (not read_again and skipped == skipped_before) or #started >= opts.limit or skipped >= SKIP_LIMIT
+  unfinished = unfinished or skipped >= SKIP_LIMIT
 end
 
 local function write_down()
@@ -162,12 +171,16 @@ else
 end
 
 reply[2] = redis.call('EXISTS', root .. 'ring')
+local more = reply[2] == 1
+if more and unfinished then
+  reply[2] = 2
+end
 local next_due = redis.call('ZRANGE', root .. 'scheduled', 0, 0, 'WITHSCORES')[2]
 if next_due then
   reply[1] = math.max(0, math.ceil((tonumber(next_due) - now_us) / 1000))
 end
 -- Whoever is idle beside this worker may take what is left, or watch the clock in its stead.
-if reply[2] == 1 or (#started > 0 and next_due) then
+if more or (#started > 0 and next_due) then
   wake()
 end
 return reply

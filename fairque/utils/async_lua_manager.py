@@ -76,9 +76,11 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             tries += 1
             try:
                 return call.read(await _noticing(self._evaluate(call)))
-            except CLIENT_ERRORS as error:
-                meaning = self._translate(error, call.script)
+            except Exception as error:
+                meaning = self._meaning(error, call.script)
                 pause = self._pause_before_retry(meaning, call, tries)
+                if meaning is error:
+                    raise
                 if pause is None:
                     raise meaning from error
             await asyncio.sleep(pause)
@@ -105,7 +107,10 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             pipeline.execute_command(*self._arguments(call))
         try:
             replies = await _noticing(pipeline.execute(raise_on_error=False))
-        except CLIENT_ERRORS as error:
+        except Exception as error:
+            self._check_open()  # while a queue is being closed redis-py may raise anything
+            if not isinstance(error, CLIENT_ERRORS):
+                raise
             return [self._translate(error, call.script) for call in calls]
         values: list[Any] = []
         for call, reply in zip(calls, replies, strict=True):
@@ -134,19 +139,27 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
     async def _outcome(self, call: Call[Any]) -> Any:
         try:
             return call.read(await self._evaluate(call))
-        except CLIENT_ERRORS as error:
+        except Exception as error:
+            self._check_open()
+            if not isinstance(error, CLIENT_ERRORS):
+                raise
             return self._translate(error, call.script)
 
     async def _await_key(self, key: str, seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
+        self._check_open()
         if self._blocking is None:
             self._blocking = self._waiting_config().create_async_redis_client()
         try:
             return await self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
-        except CLIENT_ERRORS as error:
-            raise self._translate(error, "wake") from error
+        except Exception as error:
+            meaning = self._meaning(error, "wake")
+            if meaning is error:
+                raise
+            raise meaning from error
 
     def _listening(self) -> AsyncListener:
+        self._check_open()
         if self._listener is None:
             self._listener = AsyncListener(self._waiting_config())
         return self._listener

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import threading
+import time
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -87,6 +88,11 @@ class AsyncListener:
             async with asyncio.timeout(CONFIRM_SECONDS):
                 await self._confirmed[topic].wait()
 
+    @property
+    def has_ears(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._ears)
+
     async def remove(self, topic: str, ear: Ear) -> None:
         """Take an ear away; the last one ends the subscription."""
         ears = self._ears[topic]
@@ -98,7 +104,9 @@ class AsyncListener:
     async def _tell(self, command: str, topic: str) -> None:
         """Send a command on the reader's connection, if there is one; a new one begins with all topics."""
         if self._pubsub is not None and self._pubsub.connection.is_connected:
-            with contextlib.suppress(*LOST):  # the reader sees it too, and starts anew
+            # The reader sees it too, and starts anew. A transport that dies just now makes redis-py raise
+            # AttributeError or TypeError.
+            with contextlib.suppress(Exception):
                 await getattr(self._pubsub, command)(topic)
 
     async def _read(self) -> None:
@@ -192,6 +200,9 @@ class ThreadListener:
     def close(self) -> None:
         """End the connection and the thread."""
         self._run(self._listener.close())
+        deadline = time.monotonic() + CONFIRM_SECONDS
+        while self._listener.has_ears and time.monotonic() < deadline:
+            time.sleep(0.002)  # those who wait are told, and take their ears away
         with contextlib.suppress(RuntimeError):  # closed already
             self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -206,7 +217,7 @@ class ThreadListener:
             return None
         while True:
             try:
-                return done.result(1.0)
+                return done.result(0.1)
             except TimeoutError:
                 if not self._thread.is_alive():
                     work.close()  # the loop ended before it came to this

@@ -125,6 +125,10 @@ class _BaseLuaScriptManager:
         """
         return ("EVAL", self._loader.load(call.script).source, 1, call.root, *call.args)
 
+    def _meaning(self, error: Exception, script: str) -> Exception:
+        """What an error means here. While a queue is being closed redis-py may raise anything."""
+        return QueueClosedError() if self._closed else self._translate(error, script)
+
     @staticmethod
     def _translate(error: Exception, script: str) -> Exception:
         """The FairQueue error that a client or server error means."""
@@ -225,9 +229,11 @@ class LuaScriptManager(_BaseLuaScriptManager):
             tries += 1
             try:
                 return call.read(self._evaluate(call))
-            except CLIENT_ERRORS as error:
-                meaning = self._translate(error, call.script)
+            except Exception as error:
+                meaning = self._meaning(error, call.script)
                 pause = self._pause_before_retry(meaning, call, tries)
+                if meaning is error:
+                    raise
                 if pause is None:
                     raise meaning from error
             time.sleep(pause)
@@ -243,23 +249,28 @@ class LuaScriptManager(_BaseLuaScriptManager):
     def _await_key(self, key: str, seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
         with self._lock:
+            self._check_open()
             if self._blocking is None:
                 self._blocking = self._waiting_config().create_redis_client()
         try:
             return self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
-        except CLIENT_ERRORS as error:
-            raise self._translate(error, "wake") from error
+        except Exception as error:
+            meaning = self._meaning(error, "wake")
+            if meaning is error:
+                raise
+            raise meaning from error
 
     def _listening(self) -> ThreadListener:
         with self._lock:
+            self._check_open()
             if self._listener is None or not self._listener.is_ours:
                 self._listener = ThreadListener(self._waiting_config())
             return self._listener
 
     def close(self) -> None:
         """Close every connection. Who waits for a result is told; closing twice is harmless."""
-        self._closed = True
         with self._lock:
+            self._closed = True
             listener, self._listener = self._listener, None
             blocking, self._blocking = self._blocking, None
         if listener is not None and listener.is_ours:

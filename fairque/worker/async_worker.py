@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fairque.core.exceptions import FairQueueError, ServerError
+from fairque.core.exceptions import FairQueueError, QueueClosedError, ServerError
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
@@ -236,6 +236,8 @@ class AsyncWorker:
                     pass
                 if looks % CLEANUP_EVERY == 0:
                     await self._clean_up(queue)
+            except QueueClosedError:
+                return  # the pump says so
             except ServerError as error:  # the pump logs the outage
                 logger.debug("maintenance failed: %s", error)
             except Exception:

@@ -13,7 +13,7 @@ import secrets
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from fairque.core.exceptions import ScriptError, ServerError
+from fairque.core.exceptions import QueueClosedError, ScriptError, ServerError
 from fairque.core.models import TaskState
 from fairque.queue.checks import LONGEST_BATCH
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
@@ -36,6 +36,7 @@ logger = logging.getLogger("fairque.worker")
 ACKNOWLEDGED_AT_ONCE = 200  # finishes in one script, and fails in one trip
 BURST_PATIENCE = 10.0  # a burst waits for tasks (retries, mostly) that are due within so many seconds
 LONGEST_SLEEP = 5.0
+DISTURBED_SECONDS = 1.0
 INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are interrupted
 
 
@@ -258,7 +259,7 @@ class Pump:
 
     def _rest(self, claim: Claim, *, picky: bool) -> None:
         """Sleep after a claim that left slots free, unless it says that there is more."""
-        if claim.tasks and claim.more:
+        if claim.unfinished or (claim.tasks and claim.more):
             return
         self._hungry = False
         due_soon = claim.pause is not None and claim.pause <= BURST_PATIENCE
@@ -276,9 +277,15 @@ class Pump:
             await self._manager.run(flow())
         except ServerError as error:
             await self._outage.judge([error])
-        self._hungry = True
-        self._sleeper = None
-        self._changed.set()
+        except QueueClosedError:
+            pass  # the next claim says so, and ends the loop
+        except Exception:
+            logger.exception("worker %s was disturbed in its sleep", self._worker_id)
+            await asyncio.sleep(DISTURBED_SECONDS)
+        finally:
+            self._hungry = True
+            self._sleeper = None
+            self._changed.set()
 
 
 def _log_failure(ended: Outcome, state: TaskState) -> None:

@@ -49,6 +49,7 @@ class TaskThreads:
         self._closed = True
         for inbox in self._idle:
             inbox.put(None)
+        self._idle.clear()
 
     def _work(self, inbox: SimpleQueue[_Job | None]) -> None:
         while (job := inbox.get()) is not None:

@@ -66,6 +66,7 @@ class Worker:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+            self._engine.forget_stop()
         if self._error is not None:
             error, self._error = self._error, None
             raise error

@@ -17,6 +17,7 @@ from fairque import (
     AsyncWorker,
     ConfigurationError,
     FairQueueConfig,
+    QueueClosedError,
     TaskFailedError,
     TaskQueue,
     TaskState,
@@ -225,3 +226,55 @@ def test_starting_and_stopping_at_once_takes_no_time(config: FairQueueConfig) ->
 def test_one_string_is_not_a_list_of_users(config: FairQueueConfig) -> None:
     with pytest.raises(ConfigurationError, match="must be a list of user ids"):
         Worker(config, assigned_users="acme")
+
+
+def test_expired_tasks_change_nothing_of_the_fair_order(queue: TaskQueue) -> None:
+    def refill() -> None:
+        queue.push_batch(
+            [tasks.add(0, 0).with_options(user_id="a", expires_at=time.time() - 1)]
+            + [tasks.add(n, 0).with_options(user_id=user) for n in range(3) for user in ("b", "c", "d")]
+        )
+
+    orders = []
+    for batch in (1, 2, 3, 4, 20):
+        refill()
+        order = []
+        while claimed := queue.pop_batch("w", batch):
+            order += [task.user_id for task in claimed]
+            queue.finish_batch(claimed)
+        orders.append(order)
+    assert orders == [["b", "c", "d"] * 3] * 5
+
+
+def test_a_picky_pop_or_burst_finds_what_is_behind_many_expired_tasks(queue: TaskQueue) -> None:
+    for number in range(2):
+        expired = [tasks.add(n, 0).with_options(expires_at=time.time() - 1) for n in range(500)]
+        queue.push_batch(expired, user_id="a")
+        good = queue.push(tasks.add(number, 0), user_id="a")
+        if number == 0:
+            popped = queue.pop("w", users=["a"])
+            assert popped is not None
+            assert popped.task_id == good.task_id
+            queue.finish(popped)
+        else:
+            Worker(queue, burst=True, assigned_users=["a"]).run()
+            assert good.state() is TaskState.FINISHED
+
+
+async def test_a_worker_whose_queue_is_closed_ends_and_says_so(config: FairQueueConfig) -> None:
+    for pause in (0.0, 0.002, 0.05, 0.3):
+        queue = AsyncTaskQueue(config)
+        running = asyncio.create_task(AsyncWorker(queue, graceful_shutdown_timeout=1).run())
+        await asyncio.sleep(pause)
+        await queue.close()
+        await asyncio.wait({running}, timeout=8)
+        assert running.done()
+        assert isinstance(running.exception(), QueueClosedError)
+
+
+def test_a_worker_that_has_ended_by_itself_can_be_stopped_and_run_again(queue: TaskQueue) -> None:
+    with Worker(queue, burst=True, concurrency=2) as worker:
+        assert worker.join(5)
+    handles = queue.push_batch([tasks.add(n, 0) for n in range(20)], user_id="acme")
+    worker.run()
+    assert {handle.state() for handle in handles} == {TaskState.FINISHED}
