@@ -27,6 +27,10 @@ T = TypeVar("T")
 class TaskQueue:
     """A queue of tasks that gives every user a fair share. Safe to use from several threads.
 
+    Users take turns by start-time fair queueing (P. Goyal, H. M. Vin, H. Cheng: "Start-time Fair Queueing",
+    SIGCOMM 1996): while two users both have ready tasks, what they are served differs by at most one task
+    each.
+
     Args:
         source: A URL (`redis://`, `rediss://`, `unix://`, `embedded://`), a `FairQueueConfig`, or nothing:
             then the environment (`FAIRQUE_…`), `fairque.yaml` and localhost decide, in this order.

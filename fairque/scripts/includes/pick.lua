@@ -1,6 +1,7 @@
 --- @include "includes/users"
--- Start-time fair queueing: the eligible user with the smallest virtual time is next. A batch of n picks reads
--- the first n users once and goes on in memory: charges only grow, so none further back can come first.
+-- Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): the eligible user with the smallest virtual time
+-- is next. A batch of n picks reads the first n users once and goes on in memory: charges only grow, so none
+-- further back can come first.
 
 -- The order of the ring among equal virtual times: by bytes, as the server has it (`<` follows the locale).
 local function bytes_before(a, b)
