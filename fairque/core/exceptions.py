@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fairque.core import portable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class FairQueueError(Exception):
+class FairQueueError(portable.Portable):
     """Base of all errors raised by FairQueue."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross processes (multiprocessing, executors). Most take other arguments than their message,
-        # so they are restored as they are, not made anew.
-        return _restore, (type(self), self.args, self.__dict__)
-
-
-def _restore(kind: type[FairQueueError], args: tuple[Any, ...], state: dict[str, Any]) -> FairQueueError:
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
 
 
 # --- what the caller passed ---------------------------------------------------------------------------

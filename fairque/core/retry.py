@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+from fairque.core.portable import Portable
 from fairque.core.units import Seconds, to_seconds
 
 ExceptionTypes: TypeAlias = tuple[type[BaseException], ...]
 
 
-class Retry(Exception):  # noqa: N818 - raised by tasks as an instruction, not as an error
+class Retry(Portable):
     """Raise it in a task to have the task run again, as far as `max_retries` allows.
 
     Args:
@@ -25,15 +26,6 @@ class Retry(Exception):  # noqa: N818 - raised by tasks as an instruction, not a
     def __init__(self, *, delay: Seconds | None = None, reason: str = "the task asked for a retry") -> None:
         super().__init__(reason)
         self.delay = None if delay is None else to_seconds(delay, "delay")
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (type(self), self.args, self.delay)
-
-
-def _restore(kind: type[Retry], args: tuple[Any, ...], delay: float | None) -> Retry:
-    retry = kind.__new__(kind, *args)
-    retry.args, retry.delay = args, delay
-    return retry
 
 
 @dataclass(frozen=True, slots=True)

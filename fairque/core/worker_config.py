@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from fairque.core.keys import ID_LIMIT
 from fairque.core.strict import Seconds, StrictModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_ID_LENGTH = 256
-Id = Annotated[str, Field(min_length=1, max_length=MAX_ID_LENGTH)]
+Id = Annotated[str, Field(min_length=1, max_length=ID_LIMIT)]
 
 
 def user_ids(value: object) -> object:
@@ -23,8 +23,8 @@ def user_ids(value: object) -> object:
     for user in value:
         if not isinstance(user, str):
             raise ValueError(f"user id {user!r} must be text: put it in quotes")  # noqa: TRY004 - the same
-        if not 1 <= len(user) <= MAX_ID_LENGTH:
-            raise ValueError(f"a user id has 1 to {MAX_ID_LENGTH} characters, this one has {len(user)}")
+        if not 1 <= len(user) <= ID_LIMIT:
+            raise ValueError(f"a user id has 1 to {ID_LIMIT} characters, this one has {len(user)}")
     twice = [user for user, count in Counter(value).items() if count > 1]
     if twice:
         raise ValueError(f"listed twice: {', '.join(map(repr, twice))}")

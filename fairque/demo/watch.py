@@ -26,10 +26,6 @@ class Tracked:
         self.times: TaskTimes | None = None  # from its start on
 
     @property
-    def is_started(self) -> bool:
-        return self.times is not None
-
-    @property
     def is_ended(self) -> bool:
         return self.times is not None and self.times.finished_at is not None
 

@@ -75,8 +75,7 @@ class QueueCommands:
         # after a lost reply adds nothing.
         self._retention = {state: max(duration, window) for state, duration in kept.items()}
         self._result_ms = kept["finished"]
-        self._push_options = self._options(ageing_us=self._ageing_us)
-        self._requeue_options = self._push_options
+        self._push_options = self._options(ageing_us=self._ageing_us)  # of requeue as well
         self._ending_options = self._options(retention=self._retention)
         self._finish_options = self._options(retention=self._retention, result_ms=self._result_ms)
 
@@ -323,9 +322,7 @@ class QueueCommands:
     def requeue(self, user_id: str, task_id: str) -> Flow[Task[Any]]:
         """Take a task out of the dead letter queue."""
         name = member_of(user_id, task_id)
-        state = yield self._call(
-            "requeue", (self._requeue_options, name), replies.read_state, idempotent=False
-        )
+        state = yield self._call("requeue", (self._push_options, name), replies.read_state, idempotent=False)
         if state is not TaskState.FAILED:
             raise TaskStateError(user_id, task_id, f"is {state.value}: only a FAILED task can be requeued")
         return Task(task_id=task_id, user_id=user_id)
