@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator
 
 from fairque.core.exceptions import ConfigurationError
 from fairque.core.redis_config import RedisConfig, SentinelConfig
 from fairque.core.strict import PositiveSeconds, Seconds, StrictModel, refuse
+from fairque.core.user_policy import UserPolicy
 from fairque.core.worker_config import Id, SchedulerConfig, WorkerConfig, named, shared_by_mistake, user_ids
 
 if TYPE_CHECKING:
@@ -91,23 +92,6 @@ class QueueConfig(StrictModel):
         if value != 1:
             raise ValueError("must be 1: several shards come with cluster support, in a later version")
         return value
-
-
-class UserPolicy(StrictModel):
-    """A user's share and limits. Unset is no limit."""
-
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="Share relative to other users.")
-    max_concurrency: int | None = Field(None, ge=1, description="Tasks running at the same time.")
-    rate: float | None = Field(None, gt=0, allow_inf_nan=False, description="Tasks started per second.")
-    burst: int | None = Field(None, ge=1, description="Tasks that may start at once before `rate` holds.")
-    max_queued: int | None = Field(None, ge=1, description="Waiting tasks beyond which a push is refused.")
-    paused: bool = Field(False, description="Keeps accepting tasks, starts none.")
-
-    @model_validator(mode="after")
-    def _burst_needs_a_rate(self) -> Self:
-        if self.burst is not None and self.rate is None:
-            raise ValueError("burst has no effect without rate")
-        return self
 
 
 class FairQueueConfig(StrictModel):

@@ -127,7 +127,7 @@ def test_a_lease_refuses_what_is_no_positive_number(value: object) -> None:
         (SchedulerConfig, {"interval": 1}, "interval: unknown key"),
         (UserPolicy, {"weight": 0}, "weight: Input should be greater than 0"),
         (UserPolicy, {"weight": math.inf}, "weight: Input should be a finite number"),
-        (UserPolicy, {"max_concurrency": 0}, "max_concurrency: Input should be greater than or equal to 1"),
+        (UserPolicy, {"max_concurrency": 0}, "max_concurrency: must be a whole number from 1 on"),
         (UserPolicy, {"rate": 0}, "rate: Input should be greater than 0"),
         (UserPolicy, {"burst": 2}, "burst has no effect without rate"),
         (UserPolicy, {"paused": 1}, "paused: Input should be a valid boolean"),

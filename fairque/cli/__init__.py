@@ -1,0 +1,53 @@
+"""The command line. Each module holds the commands about one thing."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from fairque import __version__
+from fairque.cli.demo import demo
+from fairque.cli.looking import stats
+from fairque.cli.worker import worker
+from fairque.core.exceptions import FairQueueError
+
+app = typer.Typer(
+    name="fairque",
+    help="A task queue on Redis or Valkey that gives every user a fair share of the workers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+# What a person got wrong ends with one line and this exit code, as a wrong option does.
+USAGE_ERROR = 2
+
+
+def main() -> None:
+    """Run the command line; what a person can get wrong is one clear line, not a traceback."""
+    try:
+        app()
+    except FairQueueError as error:
+        typer.echo(f"fairque: {error}", err=True)
+        sys.exit(USAGE_ERROR)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fairque {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """A task queue on Redis or Valkey that gives every user a fair share of the workers."""
+
+
+for command in (worker, stats, demo):
+    app.command()(command)
