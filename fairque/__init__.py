@@ -16,6 +16,7 @@ from fairque.core.exceptions import (
     LeaseLostError,
     PayloadTooLargeError,
     QueueClosedError,
+    QueueFullError,
     ResultExpiredError,
     ResultTimeoutError,
     ScriptError,
@@ -35,7 +36,7 @@ from fairque.core.exceptions import (
 )
 from fairque.core.function import TaskFunction
 from fairque.core.models import Priority, Task, TaskState
-from fairque.core.records import Attempt, QueueHealth, QueueStats, UserStats
+from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, UserStats
 from fairque.core.retry import Retry
 from fairque.decorator import task
 from fairque.queue.async_queue import AsyncTaskQueue
@@ -72,6 +73,7 @@ __all__ = [
     "DecodeError",
     "EmbeddedServerError",
     "EncodeError",
+    "Explanation",
     "FairQueueConfig",
     "FairQueueError",
     "FunctionConflictError",
@@ -80,6 +82,7 @@ __all__ = [
     "Priority",
     "QueueClosedError",
     "QueueConfig",
+    "QueueFullError",
     "QueueHealth",
     "QueueStats",
     "RedisConfig",

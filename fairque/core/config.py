@@ -7,9 +7,9 @@ names the file or the environment variable and the path of the key.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, create_model, field_validator
+from pydantic import Field, create_model, field_validator
 
 from fairque.core.exceptions import ConfigurationError
 from fairque.core.redis_config import RedisConfig, SentinelConfig
@@ -32,15 +32,6 @@ __all__ = [
     "load_scheduler_config",
     "load_worker_config",
 ]
-
-
-def _not_in_this_version(value: str, text: str) -> BeforeValidator:
-    def check(given: object) -> object:
-        if given == value:
-            raise ValueError(text)
-        return given
-
-    return BeforeValidator(check)
 
 
 class Retention(StrictModel):
@@ -68,9 +59,13 @@ class QueueConfig(StrictModel):
         le=1e7,
         description="Seconds of waiting that make up for one level of priority; 0 orders by age alone.",
     )
-    cost: Annotated[
-        Literal["tasks"], _not_in_this_version("time", '"time" comes in a later version; use "tasks"')
-    ] = Field("tasks", description='What a user is charged for; "tasks" charges each task alike.')
+    cost: Literal["tasks", "time"] = Field(
+        "tasks",
+        description='What users are charged for: "tasks" charges each alike, "time" the seconds it runs.',
+    )
+    max_queued: int | None = Field(
+        None, ge=1, description="Waiting tasks of all users beyond which a push is refused."
+    )
     max_payload_bytes: int = Field(
         1_048_576, ge=1, description="Largest encoded payload or result, in bytes."
     )
@@ -101,7 +96,9 @@ class FairQueueConfig(StrictModel):
     queue: QueueConfig = Field(default_factory=QueueConfig, description="What producers and workers share.")
     workers: dict[Id, WorkerConfig] = Field(default_factory=dict, description="Workers by name.")
     scheduler: SchedulerConfig = Field(default_factory=SchedulerConfig, description="The scheduler.")
-    users: dict[str, UserPolicy] = Field(default_factory=dict, description="Policies by user id.")
+    users: dict[str, UserPolicy] = Field(
+        default_factory=dict, description="Policies by user id; those of `default` hold for all others."
+    )
 
     @field_validator("workers")
     @classmethod
@@ -112,15 +109,14 @@ class FairQueueConfig(StrictModel):
 
     @field_validator("users")
     @classmethod
-    def _policies_are_enforced_or_refused(cls, users: dict[str, UserPolicy]) -> dict[str, UserPolicy]:
+    def _named_by_user_ids(cls, users: dict[str, UserPolicy]) -> dict[str, UserPolicy]:
         user_ids(list(users))
-        changed = [repr(user) for user, policy in users.items() if policy != UserPolicy()]
-        if changed:
-            raise ValueError(
-                "user policies are not enforced by this version, so only the default policy is accepted: "
-                f"remove those of {', '.join(changed)}"
-            )
         return users
+
+    @property
+    def policies(self) -> dict[str, UserPolicy] | None:
+        """The policies to publish; None where the configuration has no section `users` and leaves all be."""
+        return self.users if "users" in self.model_fields_set else None
 
     @property
     def worker(self) -> WorkerConfig:

@@ -37,6 +37,24 @@ class PayloadTooLargeError(TaskValidationError):
         self.limit = limit
 
 
+class QueueFullError(FairQueueError):
+    """A push was refused: the user, or the queue, has as many waiting tasks as it may. Nothing was written.
+
+    `user_id` is None where the queue's own limit was met; `current` is how many are waiting.
+    """
+
+    def __init__(self, user_id: str | None, limit: int, current: int) -> None:
+        whose = "the queue" if user_id is None else f"user {user_id!r}"
+        setting = "queue.max_queued" if user_id is None else "max_queued of its policy"
+        super().__init__(
+            f"{whose} has {current:,} waiting tasks and the limit is {limit:,}: push again when some have "
+            f"run, or raise {setting}"
+        )
+        self.user_id = user_id
+        self.limit = limit
+        self.current = current
+
+
 class EncodeError(TaskValidationError):
     """A value cannot be carried by the codec; the message says which argument."""
 

@@ -27,6 +27,7 @@ LARGEST_STEP = 1e9  # of one charge; so weights below a billionth count as one
 SMALLEST_STEP = 2.0**-52  # of the virtual time itself: a charge always moves it
 FIRST_ESTIMATE = 0.1  # seconds, for a user of whom nothing is known
 LEARNING = 0.2  # how much of an estimate the latest run time makes
+ROUNDING = 0.05  # ms; today's milliseconds have four decimals in a double
 SHORTEST_RUN = 0.001  # seconds that the shortest attempt costs
 
 
@@ -57,7 +58,7 @@ class Tokens:
             return 0.0
         gap = 1000 / policy.rate
         self.full_at = min(self.full_at, now + policy.tokens * gap)  # the rate may have been raised since
-        return self.full_at - (policy.tokens - 1) * gap
+        return self.full_at - (policy.tokens - 1) * gap - ROUNDING
 
     def use(self, policy: UserPolicy, now: float) -> None:
         """Take one token."""
@@ -72,6 +73,7 @@ class Ring:
     inside: list[tuple[float, bytes, str]] = field(default_factory=list)
     v: dict[str, float] = field(default_factory=dict)
     served: float = 0.0  # the largest virtual time served
+    forgets: bool = False  # whether names outside stand at the floor, once it has passed them
 
     def __contains__(self, name: str) -> bool:
         entry = self._entry(name)
@@ -106,7 +108,10 @@ class Ring:
         was_inside = name in self
         if was_inside:
             self.inside.remove(self._entry(name))
-        self.v[name] = self.v.get(name, 0.0) + by
+        v = self.v.get(name, 0.0)
+        if self.forgets and not was_inside:
+            v = max(v, self.floor)
+        self.v[name] = v + by
         if was_inside:
             insort(self.inside, self._entry(name))
 
@@ -118,7 +123,7 @@ class Ring:
 class _User(Generic[T]):
     policy: UserPolicy
     lanes: dict[str, deque[tuple[T, str]]] = field(default_factory=dict)  # group → (task, function)
-    groups: Ring = field(default_factory=Ring)
+    groups: Ring = field(default_factory=lambda: Ring(forgets=True))
     tokens: Tokens = field(default_factory=Tokens)
     running: int = 0
     estimates: dict[str, float] = field(default_factory=dict)  # by function; "" is any

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairque.core.exceptions import TaskValidationError
+from fairque.core.keys import check_id
 from fairque.core.units import Seconds, moment_to_ms, to_ms
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Header(msgspec.Struct, omit_defaults=True, frozen=True):
     max_retries: int | None = None
     timeout: int | None = None
     created_at: int = 0
+    group: str | None = None
 
 
 encode_header = msgspec.json.Encoder().encode
@@ -83,5 +85,6 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "priority": _check_priority,
     "max_retries": _check_retries,
     "timeout": _check_timeout,
+    "group": lambda value: check_id(value, "group"),
     "expires_at": lambda value: moment_to_ms(value, "expires_at"),
 }

@@ -80,6 +80,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         expires_at: Moment | None = None,
         max_retries: int | None = None,
         timeout: Seconds | None = None,
+        group: str | None = None,
     ) -> Task[Any]:
         """A task without a function, for a `TaskHandler`.
 
@@ -93,6 +94,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             expires_at: If it has not started by then it fails as `expired`.
             max_retries: Attempts after the first; the queue's `max_retries` if not given.
             timeout: Seconds one attempt may take; none if not given.
+            group: A part of the user's work (a project, say); the user's turns go round its groups.
 
         Raises:
             TaskValidationError: A value is out of its range; the message names it.
@@ -107,6 +109,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             expires_at=expires_at,
             max_retries=max_retries,
             timeout=timeout,
+            group=group,
         )
 
     def with_options(
@@ -120,6 +123,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         expires_at: Moment | None = None,
         max_retries: int | None = None,
         timeout: Seconds | None = None,
+        group: str | None = None,
     ) -> Task[R]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
         changes = header_changes(
@@ -129,6 +133,7 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             expires_at=expires_at,
             max_retries=max_retries,
             timeout=timeout,
+            group=group,
         )
         fields: dict[str, Any] = {}
         if changes:
@@ -178,6 +183,11 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
 
     def _value(self) -> Any:
         return self.arguments if self.body is None else codec.decode(self.body, allow_pickle=self.unpickle)
+
+    @property
+    def group(self) -> str | None:
+        """The part of its user's work that it belongs to; the user's turns go round its groups."""
+        return self.header.group
 
     @property
     def max_retries(self) -> int | None:

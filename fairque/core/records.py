@@ -43,7 +43,20 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class QueueStats(msgspec.Struct, frozen=True):
-    """How many tasks are where now, and how many transitions happened since the queue began."""
+    """How many tasks are where now, how fair the service is, and how many transitions there were so far.
+
+    Attributes:
+        started: Tasks that run, which is the slots in use.
+        ready_users: Users that could be served now.
+        throttled_users: Users that only their rate holds back.
+        paused: Whether the whole queue is paused.
+        jain_index: Jain's index of what users with work were served in the last minute, divided by their
+            weights: 1 is equal, 1/n is all for one of n. None where nothing was served. Measured over the
+            minute that runs from its half on, over the last one before.
+        virtual_time_spread: The largest less the smallest virtual time among ready users: how far behind the
+            first one is at most. In tasks, or in seconds where tasks cost time, of a user of weight 1.
+        totals: Transitions by name.
+    """
 
     queued: int
     scheduled: int
@@ -52,20 +65,81 @@ class QueueStats(msgspec.Struct, frozen=True):
     failed: int
     canceled: int
     ready_users: int
+    throttled_users: int
     users: int
     workers: int
+    paused: bool
+    jain_index: float | None
+    virtual_time_spread: float
     totals: Mapping[str, int]
 
 
 class UserStats(msgspec.Struct, frozen=True):
-    """One user's part in the queue."""
+    """One user's part in the queue.
+
+    Attributes:
+        queued, started, scheduled, failed: Tasks by state; failed ones are in the dead letter queue.
+        live: Tasks that have not ended.
+        virtual_time: How much service it has received, on the clock by which users take turns.
+        eligible: Whether it has ready work and nothing holds it back.
+        weight, paused: From its policy.
+        served: Attempts started since the user is known.
+        stolen: Those of them that were stolen.
+        worker_seconds: How long its ended attempts ran.
+        throttled_seconds: How long nothing but its rate has held it back.
+        wait_p50, wait_p95, wait_p99: Seconds from ready to started, of the last five to ten minutes, to about
+            ten percent; None where nothing started.
+    """
 
     user_id: str
     queued: int
     started: int
+    scheduled: int
+    failed: int
     live: int
     virtual_time: float
     eligible: bool
+    weight: float
+    paused: bool
+    served: int
+    stolen: int
+    worker_seconds: float
+    throttled_seconds: float
+    wait_p50: float | None
+    wait_p95: float | None
+    wait_p99: float | None
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a task is not running.
+
+    Attributes:
+        state: Where it is.
+        reason: The answer in a sentence.
+        ahead: How many tasks of its lane are before it, and `ahead_ids` the first five of them.
+        group: Its group, if it has one, and `groups_ahead` how many of the user's have their turn before.
+        users_ahead: How many of the `ready_users` have their turn before its user; None if that is not ready.
+        limit: What holds it back: `queue_paused`, `paused`, `max_concurrency`, `rate`, or None.
+        until: Until when, where that is known.
+        waits_for: Ids of the dependencies that are open.
+        estimated_start: From the pace of the last minutes; None where nothing has started lately, or nobody
+            can know.
+    """
+
+    user_id: str
+    task_id: str
+    state: str
+    reason: str
+    ahead: int = 0
+    ahead_ids: tuple[str, ...] = ()
+    group: str | None = None
+    groups_ahead: int | None = None
+    users_ahead: int | None = None
+    ready_users: int = 0
+    limit: str | None = None
+    until: datetime | None = None
+    waits_for: tuple[str, ...] = ()
+    estimated_start: datetime | None = None
 
 
 class QueueHealth(msgspec.Struct, frozen=True):

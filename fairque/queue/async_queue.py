@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
-    from fairque.core.records import QueueHealth, QueueStats, UserStats
+    from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
     from fairque.core.units import Moment, Seconds
+    from fairque.core.user_policy import UserPolicy
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -39,8 +40,8 @@ class AsyncTaskQueue:
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
-        self.commands = QueueCommands(self.config.queue)
-        self.manager = AsyncLuaScriptManager(self.config.redis)
+        self.commands = QueueCommands(self.config.queue, self.config.policies)
+        self.manager = AsyncLuaScriptManager(self.config.redis, opening=self.commands.opening)
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,6 +72,7 @@ class AsyncTaskQueue:
         expires_at: Moment | None = None,
         max_retries: int | None = None,
         timeout: Seconds | None = None,
+        group: str | None = None,
     ) -> AsyncTaskHandle[R]:
         receipt = await self.run(
             self.commands.push(
@@ -83,6 +85,7 @@ class AsyncTaskQueue:
                 expires_at=expires_at,
                 max_retries=max_retries,
                 timeout=timeout,
+                group=group,
             )
         )
         return AsyncTaskHandle(self, receipt.task, created=receipt.created)
@@ -91,7 +94,9 @@ class AsyncTaskQueue:
         self, tasks: Iterable[Task[R]], *, user_id: str | None = None
     ) -> list[AsyncTaskHandle[R]]:
         prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
-        created = [flag for flags in await self.manager.execute_all(calls) for flag in flags]
+        # The first one says whether there is room for all.
+        chunks = await self.manager.execute_all(calls[:1]) + await self.manager.execute_all(calls[1:])
+        created = [flag for flags in chunks for flag in flags]
         return [
             AsyncTaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)
         ]
@@ -172,6 +177,32 @@ class AsyncTaskQueue:
     async def cleanup_expired_tasks(self, limit: int = 1000) -> int:
         return await self.run(single(self.commands.cleanup(limit)))
 
+    # --- shares and limits ---
+
+    async def set_policy(self, user_id: str, policy: UserPolicy) -> None:
+        await self.run(self.commands.policies.set(user_id, policy))
+
+    async def update_policy(self, user_id: str, **changes: Any) -> UserPolicy:
+        return await self.run(self.commands.policies.update(user_id, changes))
+
+    async def get_policy(self, user_id: str) -> UserPolicy:
+        return await self.run(self.commands.policies.get(user_id))
+
+    async def clear_policy(self, user_id: str) -> None:
+        await self.run(self.commands.policies.clear(user_id))
+
+    async def pause_user(self, user_id: str) -> None:
+        await self.run(self.commands.policies.pause_user(user_id, paused=True))
+
+    async def resume_user(self, user_id: str) -> None:
+        await self.run(self.commands.policies.pause_user(user_id, paused=False))
+
+    async def pause(self) -> None:
+        await self.run(single(self.commands.policies.pause(paused=True)))
+
+    async def resume(self) -> None:
+        await self.run(single(self.commands.policies.pause(paused=False)))
+
     # --- looking ---
 
     async def stats(self) -> QueueStats:
@@ -182,6 +213,12 @@ class AsyncTaskQueue:
 
     async def users(self, limit: int = 100, offset: int = 0) -> list[UserStats]:
         return await self.run(single(self.commands.users(limit, offset)))
+
+    async def user_stats(self, user_id: str) -> UserStats | None:
+        return await self.run(self.commands.user_stats(user_id))
+
+    async def explain(self, user_id: str, task_id: str) -> Explanation:
+        return await self.run(self.commands.explain(user_id, task_id))
 
     async def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0

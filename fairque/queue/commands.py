@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,7 @@ from fairque.core.exceptions import (
     FairQueueError,
     LeaseLostError,
     PayloadTooLargeError,
+    TaskNotFoundError,
     TaskStateError,
     TaskValidationError,
 )
@@ -23,22 +25,26 @@ from fairque.core.keys import Keys, check_id, escape, member
 from fairque.core.models import Task, TaskState, encode_task
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
-from fairque.queue import replies
+from fairque.queue import looking, replies
 from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
+from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
+from fairque.queue.policies import PolicyCommands
 from fairque.queue.replies import Claim, Fate, TaskReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fairque.core.config import QueueConfig
-    from fairque.core.records import QueueHealth, QueueStats, UserStats
+    from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
+    from fairque.core.user_policy import UserPolicy
 
 T = TypeVar("T")
 
 # Tasks, and their bytes, of one script: bounds how long the server is busy with it.
 CHUNK = 200
 CHUNK_BYTES = 4 * 1024 * 1024
+MOST_COUNTED = 10_000  # users of a batch in several chunks for whom the first asks whether there is room
 # An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
 IDLE_SECONDS = 2.0
 IDLE_USER_MS = 3_600_000
@@ -57,13 +63,17 @@ class QueueCommands:
     """The operations of one queue. Both faces are a thin layer over this.
 
     Args:
-        config: The queue's settings; nothing else of the configuration matters here.
+        config: The queue's settings.
+        policies: Those of the configuration; None where it has none to publish.
     """
 
-    def __init__(self, config: QueueConfig) -> None:
+    def __init__(self, config: QueueConfig, policies: Mapping[str, UserPolicy] | None = None) -> None:
         self.config = config
         self.keys = Keys(config.prefix, config.name)
         self._root = self.keys.root
+        self.policies = PolicyCommands(self._root, policies)
+        # What a client says before anything else, so that no task is dispatched against the configuration.
+        self.opening = None if policies is None else self.policies.publish
         self._ageing_us = round(config.ageing_seconds * 1_000_000)
         self._reader = TaskReader(self._ageing_us, unpickle=config.codec == "pickle")
         kept = {
@@ -75,7 +85,8 @@ class QueueCommands:
         # after a lost reply adds nothing.
         self._retention = {state: max(duration, window) for state, duration in kept.items()}
         self._result_ms = kept["finished"]
-        self._push_options = self._options(ageing_us=self._ageing_us)  # of requeue as well
+        self._requeue_options = self._options(ageing_us=self._ageing_us)
+        self._push_options = self._options(ageing_us=self._ageing_us, max_queued=config.max_queued)
         self._ending_options = self._options(retention=self._retention)
         self._finish_options = self._options(retention=self._retention, result_ms=self._result_ms)
 
@@ -108,7 +119,14 @@ class QueueCommands:
             except FairQueueError as error:
                 raise BatchError(index, error) from error
         bounds = _chunk_bounds([len(record) for record in records])
-        return prepared, [self._push_call(prepared[i:j], records[i:j]) for i, j in bounds]
+        calls = [self._push_call(prepared[i:j], records[i:j]) for i, j in bounds]
+        if len(calls) > 1:
+            first = bounds[0][1]
+            rest = Counter(escape(task.user_id or "") for task in prepared[first:])
+            calls[0] = self._push_call(
+                prepared[:first], records[:first], dict(rest.most_common(MOST_COUNTED))
+            )
+        return prepared, calls
 
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
@@ -134,8 +152,13 @@ class QueueCommands:
             parameters=lambda: registry.parameters(task.function),
         )
 
-    def _push_call(self, tasks: Sequence[Task[Any]], records: Sequence[bytes]) -> Call[list[bool]]:
+    def _push_call(
+        self, tasks: Sequence[Task[Any]], records: Sequence[bytes], rest: dict[str, int] | None = None
+    ) -> Call[list[bool]]:
+        """`rest` counts what comes after the first chunk of a batch, by user."""
         args: list[Any] = [self._push_options]
+        if rest:
+            args = [self._options(ageing_us=self._ageing_us, max_queued=self.config.max_queued, rest=rest)]
         for task, record in zip(tasks, records, strict=True):
             args += (escape(task.user_id or ""), escape(task.task_id), record)
         return self._call("push", args, replies.read_flags)
@@ -166,6 +189,7 @@ class QueueCommands:
             lease_ms=lease_ms,
             users=user_names(users),
             steal=steal or None,
+            cost=self.config.cost,
             claimant=claimant,
             claim=None if claimant is None else claim_id,
             ageing_us=self._ageing_us,
@@ -322,7 +346,9 @@ class QueueCommands:
     def requeue(self, user_id: str, task_id: str) -> Flow[Task[Any]]:
         """Take a task out of the dead letter queue."""
         name = member_of(user_id, task_id)
-        state = yield self._call("requeue", (self._push_options, name), replies.read_state, idempotent=False)
+        state = yield self._call(
+            "requeue", (self._requeue_options, name), replies.read_state, idempotent=False
+        )
         if state is not TaskState.FAILED:
             raise TaskStateError(user_id, task_id, f"is {state.value}: only a FAILED task can be requeued")
         return Task(task_id=task_id, user_id=user_id)
@@ -353,16 +379,32 @@ class QueueCommands:
 
     def stats(self) -> Call[QueueStats]:
         """Numbers of the queue."""
-        return self._call("stats", (b"{}",), replies.read_stats)
+        return self._call("stats", (b"{}",), looking.read_stats)
 
     def health(self) -> Call[QueueHealth]:
         """Whether the server is fit."""
-        return self._call("health", (b"{}",), replies.read_health)
+        return self._call("health", (b"{}",), looking.read_health)
 
     def users(self, limit: int = 100, offset: int = 0) -> Call[list[UserStats]]:
         """A page of users."""
         options = self._options(limit=batch_limit(limit), offset=page_offset(offset))
-        return self._call("users", (options,), replies.read_users)
+        return self._call("users", (options,), looking.read_users)
+
+    def user_stats(self, user_id: str) -> Flow[UserStats | None]:
+        """One user's part in the queue."""
+        found = yield self._call("users", (b"{}", escape(check_id(user_id, "user_id"))), looking.read_users)
+        return found[0] if found else None
+
+    def explain(self, user_id: str, task_id: str) -> Flow[Explanation]:
+        """Why a task is not running."""
+
+        def read(reply: Any) -> Explanation | None:
+            return None if reply is None else explain(reply, user_id, task_id)
+
+        found: Explanation | None = yield self._call("explain", (b"{}", member_of(user_id, task_id)), read)
+        if found is None:
+            raise TaskNotFoundError(user_id, task_id)
+        return found
 
     def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0

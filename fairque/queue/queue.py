@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
-    from fairque.core.records import QueueHealth, QueueStats, UserStats
+    from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
     from fairque.core.units import Moment, Seconds
+    from fairque.core.user_policy import UserPolicy
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -42,8 +43,8 @@ class TaskQueue:
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
-        self.commands = QueueCommands(self.config.queue)
-        self.manager = LuaScriptManager(self.config.redis)
+        self.commands = QueueCommands(self.config.queue, self.config.policies)
+        self.manager = LuaScriptManager(self.config.redis, opening=self.commands.opening)
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +77,7 @@ class TaskQueue:
         expires_at: Moment | None = None,
         max_retries: int | None = None,
         timeout: Seconds | None = None,
+        group: str | None = None,
     ) -> TaskHandle[R]:
         """Push one task. The options replace those of the task.
 
@@ -92,9 +94,11 @@ class TaskQueue:
             expires_at: If it has not started by then it fails as `expired`.
             max_retries: Attempts after the first.
             timeout: Seconds one attempt may take.
+            group: A part of the user's work (a project, say); the user's turns go round its groups.
 
         Raises:
             TaskValidationError: A value is missing or out of its range; nothing was written.
+            QueueFullError: The user or the queue has as many waiting tasks as it may; nothing was written.
             ServerError: The server refused or could not be reached; the push may be repeated.
         """
         receipt = self.run(
@@ -108,6 +112,7 @@ class TaskQueue:
                 expires_at=expires_at,
                 max_retries=max_retries,
                 timeout=timeout,
+                group=group,
             )
         )
         return TaskHandle(self, receipt.task, created=receipt.created)
@@ -124,10 +129,13 @@ class TaskQueue:
 
         Raises:
             BatchError: One task is bad (`index` says which); nothing was written.
+            QueueFullError: The batch has no room under a limit of waiting tasks; nothing was written, unless
+                others took the room while a batch of over 200 tasks was under way. Pushing it again adds
+                what is missing.
             ServerError: The server refused or could not be reached; the whole batch may be repeated.
         """
         prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
-        created = [flag for call in calls for flag in self.run(single(call))]
+        created = [flag for call in calls for flag in self.manager.execute(call)]
         return [TaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)]
 
     def handle(self, user_id: str, task_id: str) -> TaskHandle[Any]:
@@ -288,6 +296,53 @@ class TaskQueue:
         """
         return self.run(single(self.commands.cleanup(limit)))
 
+    # --- shares and limits ---
+
+    def set_policy(self, user_id: str, policy: UserPolicy) -> None:
+        """Set a user's share and limits, in place of what was set before; its backlog follows at once.
+
+        What the policy leaves unset comes from the configuration: the user's entry in `users`, then
+        `default`. A user paused by `pause_user` stays so, unless the policy sets `paused` itself.
+
+        Raises:
+            TaskValidationError: The user id cannot be one, or the policy is no `UserPolicy`.
+            ServerError: The server refused or could not be reached.
+        """
+        self.run(self.commands.policies.set(user_id, policy))
+
+    def update_policy(self, user_id: str, **changes: Any) -> UserPolicy:
+        """Change some fields of what was set for a user, and leave the others; the policy that counts then.
+
+        Raises:
+            ConfigurationError: A field is unknown or out of its range; the message names it.
+            ServerError: The server refused or could not be reached.
+        """
+        return self.run(self.commands.policies.update(user_id, changes))
+
+    def get_policy(self, user_id: str) -> UserPolicy:
+        """The policy that counts for a user: what was set, over the configuration's."""
+        return self.run(self.commands.policies.get(user_id))
+
+    def clear_policy(self, user_id: str) -> None:
+        """Forget what was set for a user, a pause included: the configuration's policy counts again."""
+        self.run(self.commands.policies.clear(user_id))
+
+    def pause_user(self, user_id: str) -> None:
+        """Start no more tasks of a user. It can still push; what runs goes on."""
+        self.run(self.commands.policies.pause_user(user_id, paused=True))
+
+    def resume_user(self, user_id: str) -> None:
+        """Let a paused user go on."""
+        self.run(self.commands.policies.pause_user(user_id, paused=False))
+
+    def pause(self) -> None:
+        """Start no more tasks of anybody. Pushes are accepted; what runs goes on."""
+        self.run(single(self.commands.policies.pause(paused=True)))
+
+    def resume(self) -> None:
+        """Let a paused queue go on."""
+        self.run(single(self.commands.policies.pause(paused=False)))
+
     # --- looking ---
 
     def stats(self) -> QueueStats:
@@ -301,6 +356,18 @@ class TaskQueue:
     def users(self, limit: int = 100, offset: int = 0) -> list[UserStats]:
         """A page of the users known, those with live tasks first."""
         return self.run(single(self.commands.users(limit, offset)))
+
+    def user_stats(self, user_id: str) -> UserStats | None:
+        """One user's part in the queue; None if the user is not known."""
+        return self.run(self.commands.user_stats(user_id))
+
+    def explain(self, user_id: str, task_id: str) -> Explanation:
+        """Why a task is not running: who is ahead, what holds its user back, and when it may start.
+
+        Raises:
+            TaskNotFoundError: No such task is known.
+        """
+        return self.run(self.commands.explain(user_id, task_id))
 
     def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> list[Task[Any]]:
         """A page of the dead letter queue, the latest first.

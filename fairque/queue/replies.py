@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fairque.core.keys import split_member, unescape
+from fairque.core.keys import split_member
 from fairque.core.models import Priority, Task, TaskState, decode_task
-from fairque.core.records import Attempt, QueueHealth, QueueStats, Run, UserStats
+from fairque.core.records import Attempt, Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +79,7 @@ class TaskReader:
         """The reply of claim.lua."""
         pause, more, now = reply[:3]
         tasks = []
-        for name, attempt, place, failures, record in _groups(reply[3:], 5):
+        for name, attempt, place, failures, record in groups(reply[3:], 5):
             run = Run(
                 attempt=attempt,
                 place=place.decode(),
@@ -108,7 +108,7 @@ class TaskReader:
         """The reply of failed.lua: how many were looked at, and the tasks."""
         return reply[0], [
             self._task(record, *split_member(name), TaskState.FAILED, _run(fields))
-            for name, record, fields in _groups(reply[1:], 3)
+            for name, record, fields in groups(reply[1:], 3)
         ]
 
     def _task(self, record: bytes, user_id: str, task_id: str, state: TaskState, run: Run) -> Task[Any]:
@@ -127,7 +127,7 @@ class TaskReader:
 
 def _run(fields: list[bytes]) -> Run:
     """The fields of a run hash (field, value, …)."""
-    stored = {name.decode(): value for name, value in _groups(fields, 2)}
+    stored = {name.decode(): value for name, value in groups(fields, 2)}
     return Run(
         attempt=int(stored.get("attempt", 0)),
         place=stored.get("place", b"").decode(),
@@ -145,68 +145,8 @@ def _run(fields: list[bytes]) -> Run:
 _decode_history = msgspec.json.Decoder(tuple[Attempt, ...]).decode
 
 
-def read_stats(reply: Any) -> QueueStats:
-    """The reply of stats.lua."""
-    *sizes, totals_reply = reply
-    totals = {name.decode(): int(value) for name, value in _groups(totals_reply, 2)}
-    scheduled, started, finished, failed, canceled, ready_users, users, workers = sizes
-    ended = sum(totals.get(name, 0) for name in ("finished", "failed", "canceled", "lost"))
-    live = totals.get("pushed", 0) + totals.get("requeued", 0) - ended
-    return QueueStats(
-        queued=live - scheduled - started,
-        scheduled=scheduled,
-        started=started,
-        finished=finished,
-        failed=failed,
-        canceled=canceled,
-        ready_users=ready_users,
-        users=users,
-        workers=workers,
-        totals=totals,
-    )
-
-
-def read_users(reply: Any) -> list[UserStats]:
-    """The reply of users.lua."""
-    return [
-        UserStats(
-            user_id=unescape(name.decode()),
-            queued=int(ready),
-            started=int(in_flight),
-            live=int(live),
-            virtual_time=float(v),
-            eligible=eligible == 1,
-        )
-        for name, ready, in_flight, live, v, eligible in _groups(reply, 6)
-    ]
-
-
-def read_health(reply: Any) -> QueueHealth:
-    """The reply of health.lua."""
-    info_text, workers, overdue = reply
-    info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
-    valkey = info.get("valkey_version")
-    problems = []
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        problems.append(
-            f"maxmemory-policy is {policy}, which may drop tasks — CONFIG SET maxmemory-policy noeviction"
-        )
-    if info.get("aof_enabled") == "0":
-        problems.append("no append-only file: a crash of the server loses tasks — CONFIG SET appendonly yes")
-    if overdue:
-        problems.append(f"{overdue} leases expired over a minute ago: no worker is running, or none reclaims")
-    return QueueHealth(
-        ok=not problems,
-        problems=tuple(problems),
-        server="valkey" if valkey else "redis",
-        version=valkey or info.get("redis_version", "unknown"),
-        workers=workers,
-        overdue_leases=overdue,
-    )
-
-
-def _groups(values: list[Any], size: int) -> Iterator[list[Any]]:
+def groups(values: list[Any], size: int) -> Iterator[list[Any]]:
+    """A flat reply in pieces."""
     return (values[i : i + size] for i in range(0, len(values), size))
 
 

@@ -11,7 +11,7 @@
 
 local member = ARGV[2]
 local name, id = parts_of(member)
-local state = locate(member)
+local state, _, group = locate(member)
 if not state then
   return unknown_task(member)
 end
@@ -20,11 +20,12 @@ if state == 'FINISHED' or state == 'FAILED' or state == 'CANCELED' then
 end
 local user = load_user(name)
 if state == 'QUEUED' then
-  redis.call('ZREM', root .. 'lane:' .. name, id)
+  take_out_of_lane(user, group, id)
 elseif state == 'SCHEDULED' then
   redis.call('ZREM', root .. 'scheduled', member)
+  user.scheduled = user.scheduled - 1
 else
-  end_lease(user, member)
+  end_lease(user, member, attempt_of(member))
 end
 end_task(user, member, 'canceled')
 settle_users()

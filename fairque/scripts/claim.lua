@@ -1,16 +1,17 @@
 #!lua flags=allow-oom
 -- claim: QUEUED → STARTED, for a batch, in fair order. First promotes what is due. Tasks past their
 -- expires_at go to the dead letter queue instead.
---   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, ageing_us, retention,
---   claimant and claim (who claims, unlike anyone else, and an id under which the claim may be repeated; absent
---   for one that is not)
--- Returns: milliseconds until a scheduled task is due (-1 for none), 1 if more is ready (2 if the claim
--- stopped at a limit of expired tasks and should be repeated), the time, and for
--- each task: member, attempt, place, failures, record.
+--   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, cost (tasks or time),
+--   ageing_us, retention, claimant and claim (who claims, unlike anyone else, and an id under which the claim
+--   may be repeated; absent for one that is not)
+-- Returns: milliseconds until a scheduled task or a throttled user is due (-1 for none), 1 if more is ready
+-- (2 if the claim stopped at a limit of expired tasks and should be repeated), the time, and for each task:
+-- member, attempt, place, failures, record.
 --- @include "includes/shard"
 --- @include "includes/promote"
 --- @include "includes/pick"
 --- @include "includes/charge"
+--- @include "includes/cost"
 --- @include "includes/end_task"
 
 local PROMOTE_LIMIT = 200
@@ -20,7 +21,7 @@ local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
 local reply, leases, started = { -1, 0, now }, {}, {}
-local expired, skipped, unfinished, served = 0, 0, false, nil
+local expired, skipped, unfinished, largest_v = 0, 0, false, nil
 
 local function give(member, attempt, place, failures, record)
   local n = #reply
@@ -32,8 +33,7 @@ local function place_text(score)
   return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
 end
 
-local function has_expired(record)
-  local header = string.match(record, '^[^\n]*')
+local function has_expired(header)
   if not string.find(header, '"expires_at"', 1, true) then
     return false -- the common case costs no decoding
   end
@@ -48,90 +48,165 @@ local function expire(user, member)
   expired = expired + 1
 end
 
-local function start(user, member, place, record)
-  local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures')
-  local attempt = (tonumber(run[1]) or 0) + 1
-  redis.call(
-    'HSET', root .. 'run:' .. member,
-    'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now
-  )
+local function account_for(user, group, place, header, run)
+  local cost = 1
+  if opts.cost == 'time' then
+    cost = estimate(user, function_of(header))
+    run[#run + 1], run[#run + 2], run[#run + 3], run[#run + 4] = 'charged', cost, 'weight', user.policy.weight
+  end
+  if group and group.name ~= '' then
+    run[#run + 1], run[#run + 2] = 'group', group.name
+  end
+  largest_v = math.max(largest_v or user.v, user.v)
+  charge(user, group, cost)
+  use_token(user)
+  user.in_flight = user.in_flight + 1
+  user.served = user.served + 1
+  user.starts = (user.starts or 0) + 1
+  served_now.starts = served_now.starts + 1
+  local priority = tonumber(string.match(header, '"priority":(%d)')) or NORMAL
+  waited(user, (now_us - tick_of(tonumber(place), priority)) / 1000)
+end
+
+local function start(user, group, member, place, record)
+  local last = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures')
+  local attempt = (tonumber(last[1]) or 0) + 1
+  local run = { 'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now }
+  account_for(user, group, place, header_text(record), run)
+  redis.call('HSET', root .. 'run:' .. member, unpack(run))
   leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
   started[#started + 1] = member
-  served = math.max(served or user.v, user.v)
-  charge(user, TASK_COST)
-  user.in_flight = user.in_flight + 1
-  give(member, attempt, place, tonumber(run[2]) or 0, record)
+  give(member, attempt, place, tonumber(last[2]) or 0, record)
 end
 
-local function skip(user)
-  user.skipped = (user.skipped or 0) + 1
-  skipped = skipped + 1
+-- Pop the head of the user's lane, or of the lane of its group whose turn it is. Returns nothing if all are
+-- empty.
+local function pop(user)
+  if not user.groups then
+    return redis.call('ZPOPMIN', lane_key(user.name, ''))
+  end
+  user.turns = user.turns or first_groups(user, opts.limit + SKIP_LIMIT)
+  while user.turns[1] do
+    local group = user.turns[1]
+    group.is_touched = true
+    local popped = redis.call('ZPOPMIN', lane_key(user.name, group.name))
+    if popped[1] then
+      return popped, group
+    end
+    table.remove(user.turns, 1)
+  end
+  return {}
 end
 
--- Take the head of the user's lane: true if it started, false if it was skipped, nil if there was none.
-local function take(user)
-  local popped = redis.call('ZPOPMIN', root .. 'lane:' .. user.name)
+-- Start the user's next task. Returns whether the user may be next again: not if it has nothing more, has
+-- reached a limit, or has had its part of what is skipped.
+local function serve(user)
+  local popped, group = pop(user)
   if not popped[1] then
-    return nil
+    return false
   end
   local member = user.name .. ':' .. popped[1]
   local record = redis.call('GET', root .. 'task:' .. member)
-  if not record then
-    drop_lost(user, member)
-    skip(user)
-    return false
-  elseif has_expired(record) then
-    expire(user, member)
-    skip(user)
-    return false
+  if record and not has_expired(header_text(record)) then
+    start(user, group, member, place_text(popped[2]), record)
+    if group then
+      table.remove(user.turns, 1)
+      put_back(user.turns, group)
+    end
+    return eligible(user, 1)
   end
-  start(user, member, place_text(popped[2]), record)
-  return true
+  if record then
+    expire(user, member)
+  else
+    drop_lost(user, member)
+  end
+  user.skipped, skipped = (user.skipped or 0) + 1, skipped + 1
+  unfinished = unfinished or user.skipped >= SKIP_LIMIT_OF_USER
+  return user.skipped < SKIP_LIMIT_OF_USER
 end
 
--- Returns whether the users must be read again before the next pick.
-local function take_in_order(queue)
-  local head = 1
-  while #started < opts.limit and skipped < SKIP_LIMIT and head <= #queue do
-    local user = queue[head]
-    if (user.skipped or 0) >= SKIP_LIMIT_OF_USER then
-      unfinished = true
-      head = head + 1
-    else
-      local taken = take(user)
-      if taken ~= false then
-        head = head + 1
-      end
-      if taken then
-        requeue_user(queue, head, user)
-      elseif taken == nil and user.skipped and not opts.users then
-        return true -- it made room without a start: somebody beyond the users read may be next
-      end
+-- Whether one more task of the user keeps it within its share of the slots in use.
+local leased
+local function is_within_share(user)
+  if not user.policy.share then
+    return true
+  end
+  leased = leased or redis.call('ZCARD', root .. 'leases')
+  return user.in_flight + 1 <= math.max(1, user.policy.share * (leased + #started + 1))
+end
+
+-- The ring, read so far: `queue` in order, and up to which user.
+local queue, last_read, is_whole, to_read = nil, nil, false, opts.limit
+
+local function read_ring()
+  if queue then
+    settle_users() -- users that are done leave the ring, and others move up
+    to_read = 2 * to_read
+  end
+  local found = opts.users and first_users_among(opts.users) or first_users(to_read)
+  is_whole = opts.users ~= nil or #found < to_read
+  local last = found[#found]
+  last_read = last and { v = last.v, name = last.name }
+  queue = {}
+  for _, user in ipairs(found) do
+    if not user.is_done then
+      queue[#queue + 1] = user
     end
   end
-  return false
+end
+
+-- Where in the queue the next user is: the first within its share, else the first, since then nobody else can
+-- use the slot. Nothing if nobody is left.
+local function next_in_queue()
+  while true do
+    local place
+    for i = 1, #queue do
+      if is_within_share(queue[i]) then
+        place = i
+        break
+      end
+    end
+    if is_whole or (place and not before(last_read, queue[place])) then
+      return place or (queue[1] and 1)
+    end
+    read_ring() -- somebody beyond what was read may be next
+  end
 end
 
 local function claim_in_fair_order()
-  local skipped_before, read_again
-  repeat
-    skipped_before = skipped
-    local queue = opts.users and first_users_among(opts.users) or first_users(opts.limit + skipped)
-    read_again = take_in_order(queue)
-    if read_again or skipped > skipped_before then
-      settle_users() -- users that were drained without a start leave the ring, and others move up
+  read_ring()
+  while #started < opts.limit and skipped < SKIP_LIMIT do
+    local place = next_in_queue()
+    if not place then
+      return
     end
-  until (not read_again and skipped == skipped_before) or #started >= opts.limit or skipped >= SKIP_LIMIT
+    local user = table.remove(queue, place)
+    -- One may be in the ring that the default policy no longer lets in; it leaves when the users are settled.
+    if eligible(user, 1) and serve(user) then
+      put_back(queue, user)
+    else
+      user.is_done = true
+    end
+  end
   unfinished = unfinished or skipped >= SKIP_LIMIT
 end
 
 local function write_down()
   redis.call('ZADD', root .. 'leases', unpack(leases))
   local floor = tonumber(redis.call('HGET', root .. 'clock', 'floor')) or 0
-  redis.call('HSET', root .. 'clock', 'floor', math.max(floor, served))
+  redis.call('HSET', root .. 'clock', 'floor', math.max(floor, largest_v))
   if claim_key then
     redis.call('SET', claim_key, cjson.encode({ id = opts.claim, members = started }), 'PX', opts.lease_ms)
   end
+end
+
+local function count_stolen()
+  for _, user in pairs(users) do
+    if user.starts then
+      redis.call('HINCRBY', root .. 'user:' .. user.name, 'stolen', user.starts)
+    end
+  end
+  count('stolen', #started)
 end
 
 -- A worker whose claim was not answered repeats it under the same id, and gets what it was given, as far as
@@ -155,8 +230,8 @@ if given then
   for _, member in ipairs(given) do
     give_again(member)
   end
-else
-  if promote_due(PROMOTE_LIMIT) > 0 then
+elseif not queue_is_paused then
+  if promote_due(PROMOTE_LIMIT) + promote_throttled(PROMOTE_LIMIT) > 0 then
     settle_users()
   end
   claim_in_fair_order()
@@ -165,9 +240,14 @@ else
   end
   settle_users()
   count('started', #started)
-  count('stolen', opts.steal and #started or 0)
+  if opts.steal then
+    count_stolen()
+  end
   count('failed', expired)
   count('expired', expired)
+end
+if queue_is_paused then
+  return reply
 end
 
 reply[2] = redis.call('EXISTS', root .. 'ring')
@@ -175,12 +255,14 @@ local more = reply[2] == 1
 if more and unfinished then
   reply[2] = 2
 end
-local next_due = redis.call('ZRANGE', root .. 'scheduled', 0, 0, 'WITHSCORES')[2]
-if next_due then
-  reply[1] = math.max(0, math.ceil((tonumber(next_due) - now_us) / 1000))
+local task_due = redis.call('ZRANGE', root .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+local user_due = redis.call('ZRANGE', root .. 'throttled', 0, 0, 'WITHSCORES')[2]
+local next_due = math.min(task_due and task_due / 1000 or math.huge, tonumber(user_due) or math.huge)
+if next_due < math.huge then
+  reply[1] = math.max(0, math.ceil(next_due - now_us / 1000))
 end
 -- Whoever is idle beside this worker may take what is left, or watch the clock in its stead.
-if more or (#started > 0 and next_due) then
+if more or (#started > 0 and next_due < math.huge) then
   wake()
 end
 return reply

@@ -5,24 +5,35 @@
 -- Returns how many tasks were removed.
 --- @include "includes/shard"
 
+-- The count of a user's failed tasks stands in its record, if it still has one.
+local function forget_failed(member)
+  local key = root .. 'user:' .. parts_of(member)
+  if redis.call('EXISTS', key) == 1 then
+    redis.call('HINCRBY', key, 'failed', -1)
+  end
+end
+
 local removed = 0
 for _, set in ipairs({ 'finished', 'failed', 'canceled' }) do
   local ended = redis.call('ZRANGEBYSCORE', root .. set, '-inf', now, 'LIMIT', 0, opts.limit - removed)
   for _, member in ipairs(ended) do
     redis.call('UNLINK', root .. 'task:' .. member, root .. 'run:' .. member, root .. 'result:' .. member)
     redis.call('ZREM', root .. set, member)
+    if set == 'failed' then
+      forget_failed(member)
+    end
   end
   removed = removed + #ended
 end
 
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 
--- A score of 0 marks a user with live tasks. An idle one enters at the floor again, with or without a record.
+-- A score of 0 marks a user with live tasks, an infinite one a user with a policy. Another that is idle for long one enters at the floor again, with or without a record.
 local idle = redis.call(
   'ZRANGEBYSCORE', root .. 'users', 1, now - opts.idle_user_ms, 'LIMIT', 0, opts.limit
 )
 for _, name in ipairs(idle) do
-  redis.call('UNLINK', root .. 'user:' .. name)
+  redis.call('UNLINK', root .. 'user:' .. name, root .. 'costs:' .. name, root .. 'idle_groups:' .. name)
   redis.call('ZREM', root .. 'users', name)
 end
 return removed

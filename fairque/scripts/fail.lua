@@ -10,7 +10,8 @@
 --- @include "includes/end_task"
 
 local member, attempt, place = ARGV[2], ARGV[3], ARGV[4]
-if not is_attempt(member, attempt, place) then
+local run = attempt_of(member)
+if not is_attempt(run, attempt, place) then
   return 0
 end
 if not is_leased(member) then
@@ -20,13 +21,13 @@ end
 local user = load_user((parts_of(member)))
 local entry = opts.entry
 entry.attempt = tonumber(attempt)
-end_lease(user, member)
+learn_from(user, member, run, end_lease(user, member, run))
 redis.call('HINCRBY', root .. 'run:' .. member, 'failures', 1)
 redis.call('HSET', root .. 'run:' .. member, 'failed_attempt', attempt)
 if opts.retry_ms then
   remember(member, entry)
   redis.call('HSET', root .. 'run:' .. member, 'error', entry.error)
-  schedule(member, now_us + opts.retry_ms * 1000)
+  schedule(user, member, now_us + opts.retry_ms * 1000)
   count('retried', 1)
 else
   fail_task(user, member, entry)

@@ -18,14 +18,15 @@ local leases = #members > 0 and redis.call('ZMSCORE', root .. 'leases', unpack(m
 for k, member in ipairs(members) do
   local attempt, place, result = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1]
   accepted[k] = 0
-  if is_attempt(member, attempt, place) then
+  local run = attempt_of(member)
+  if is_attempt(run, attempt, place) then
     if leases[k] and not ended[member] then
       local user = load_user((parts_of(member)))
       if opts.result_ms > 0 then
         redis.call('SET', root .. 'result:' .. member, result, 'PX', opts.result_ms)
       end
       announce_end(user, member, 'finished')
-      user.in_flight = user.in_flight - 1
+      learn_from(user, member, run, settle_attempt(user, run, now))
       ended[member] = true
       ending[#ending + 1], ending[#ending + 2] = now + opts.retention.finished, member
       accepted[k] = 1

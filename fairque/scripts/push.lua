@@ -1,6 +1,7 @@
 #!lua
 -- push: new → QUEUED or SCHEDULED, for a batch.
---   options: ageing_us
+--   options: ageing_us, max_queued (of the whole queue; absent for no limit), rest (of a batch in several pushes
+--   the first one has here how many tasks of each user come after it, so that all of it is refused or none)
 --   arguments: user, id, record for each task (ids escaped)
 -- Returns 1 for each task that was created, 0 for each that was known and stays as it is.
 --- @include "includes/shard"
@@ -9,6 +10,7 @@
 --- @include "includes/lane"
 --- @include "includes/users"
 --- @include "includes/schedule"
+--- @include "includes/room"
 
 local size = (#ARGV - 1) / 3
 local headers = {}
@@ -38,7 +40,15 @@ for i = 1, size do
       return bad(i, 'its ' .. name .. ' is not a whole number from 0 on')
     end
   end
+  if type(group_of(header)) ~= 'string' then
+    return bad(i, 'its group is not a string')
+  end
   headers[i] = header
+end
+
+local full = no_room(size)
+if full then
+  return full
 end
 
 local created, pushed, ready, first_tick = {}, 0, false, nil
@@ -57,9 +67,9 @@ for i = 1, size do
     local start = header.execute_after and header.execute_after * 1000 or now_us + (header.delay or 0) * 1000
     local due = start + (tick - first_tick)
     if due > now_us + (tick - first_tick) then
-      schedule(member, due)
+      schedule(user, member, due)
     else
-      redis.call('ZADD', root .. 'lane:' .. name, place_of(tick, priority_of(header)), id)
+      put_in_lane(user, group_of(header), place_of(tick, priority_of(header)), id)
       ready = true
     end
   end
@@ -70,7 +80,7 @@ if pushed > 0 then
   settle_users()
   count('pushed', pushed)
 end
-if ready then
+if ready and not queue_is_paused then
   wake()
 end
 return created

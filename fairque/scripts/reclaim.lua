@@ -7,18 +7,22 @@
 --- @include "includes/lease"
 --- @include "includes/end_task"
 
-local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, opts.limit)
-local poisoned = 0
-for _, member in ipairs(expired) do
-  local user = load_user((parts_of(member)))
-  local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'place', 'worker', 'crashes')
-  local attempt, crashes = tonumber(run[1]), (tonumber(run[4]) or 0) + 1
-  end_lease(user, member)
-  if not run[2] or redis.call('EXISTS', root .. 'task:' .. member) == 0 then
+local found = redis.call(
+  'ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'WITHSCORES', 'LIMIT', 0, opts.limit
+)
+local expired, poisoned = {}, 0
+for i = 1, #found, 2 do
+  local member, expiry = found[i], tonumber(found[i + 1])
+  expired[#expired + 1] = member
+  local user, run = load_user((parts_of(member))), attempt_of(member)
+  end_lease(user, member, run, expiry)
+  if not run.place or redis.call('EXISTS', root .. 'task:' .. member) == 0 then
     drop_lost(user, member)
   else
-    local entry = { attempt = attempt, type = 'crashed', error = 'its lease ran out', worker = run[3] }
-    redis.call('HSET', root .. 'run:' .. member, 'crashes', crashes)
+    local crashes = redis.call('HINCRBY', root .. 'run:' .. member, 'crashes', 1)
+    local entry = {
+      attempt = tonumber(run.number), type = 'crashed', error = 'its lease ran out', worker = run.worker,
+    }
     if crashes >= opts.max_crashes then
       entry.type = 'poisoned'
       entry.error = 'its lease ran out ' .. crashes .. ' times: it seems to kill its worker'
@@ -26,7 +30,7 @@ for _, member in ipairs(expired) do
       poisoned = poisoned + 1
     else
       remember(member, entry)
-      return_to_lane(member, run[2])
+      return_to_lane(user, member, run)
     end
   end
 end

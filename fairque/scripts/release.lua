@@ -12,12 +12,14 @@ local released, total = {}, 0
 for i = 2, #ARGV, 3 do
   local member, attempt, place = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local name, id = parts_of(member)
-  local holds = is_attempt(member, attempt, place)
+  local run = attempt_of(member)
+  local holds = is_attempt(run, attempt, place)
   if holds and is_leased(member) then
-    end_lease(load_user(name), member)
-    return_to_lane(member, place)
+    local user = load_user(name)
+    end_lease(user, member, run)
+    return_to_lane(user, member, run)
     released[#released + 1], total = 1, total + 1
-  elseif holds and redis.call('ZSCORE', root .. 'lane:' .. name, id) == place then
+  elseif holds and redis.call('ZSCORE', lane_key(name, run.group), id) == place then
     released[#released + 1] = 1 -- said twice
   else
     released[#released + 1] = 0

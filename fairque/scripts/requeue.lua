@@ -20,10 +20,11 @@ end
 if state ~= 'FAILED' then
   return state
 end
-local user = load_user(name)
+local user, header = load_user(name), header_of(record)
 redis.call('ZREM', root .. 'failed', member)
 redis.call('HDEL', root .. 'run:' .. member, 'failures', 'crashes', 'failure_type', 'error', 'finished_at')
-redis.call('ZADD', root .. 'lane:' .. name, integer(place_of(next_tick(), priority_of(header_of(record)))), id)
+put_in_lane(user, group_of(header), place_of(next_tick(), priority_of(header)), id)
+redis.call('HINCRBY', root .. 'user:' .. name, 'failed', -1)
 save_tick()
 user.live = user.live + 1
 settle_users()

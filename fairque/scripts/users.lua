@@ -1,18 +1,27 @@
 #!lua flags=no-writes
--- users: a page of the users the shard knows, those with live tasks first.
+-- users: what is known of some users: a page of all, those with live tasks first, or the ones named.
 --   options: limit, offset
--- Returns for each: name, ready, in flight, live, virtual time, 1 if eligible (in the ring).
+--   arguments: user (escaped) for each that is asked for; none for a page
+-- Returns for each: name, its record (field, value, …), its virtual time if it is in the ring, the time since when
+-- it is throttled until now (ms), the compiled policies (default, own), and its waits in this period and in the
+-- last (bucket, number, …).
 --- @include "includes/shard"
+--- @include "includes/waits"
 
-local page = {}
-for _, name in ipairs(redis.call('ZRANGE', root .. 'users', opts.offset, opts.offset + opts.limit - 1)) do
-  local stored = redis.call('HMGET', root .. 'user:' .. name, 'in_flight', 'live', 'v')
-  local ring_v = redis.call('ZSCORE', root .. 'ring', name)
-  for _, value in ipairs({
-    name, redis.call('ZCARD', root .. 'lane:' .. name), stored[1] or 0, stored[2] or 0,
-    ring_v or stored[3] or '0', ring_v and 1 or 0,
-  }) do
-    page[#page + 1] = value
+local names = { unpack(ARGV, 2) }
+if #names == 0 then
+  names = redis.call('ZRANGE', root .. 'users', opts.offset, opts.offset + opts.limit - 1)
+end
+local found = { now, redis.call('HGET', root .. 'settings', 'default') }
+for _, name in ipairs(names) do
+  local record = redis.call('HGETALL', root .. 'user:' .. name)
+  if #record > 0 then
+    for _, value in ipairs({
+      name, record, redis.call('ZSCORE', root .. 'ring', name),
+      redis.call('HGETALL', waits_key(name, 0)), redis.call('HGETALL', waits_key(name, 1)),
+    }) do
+      found[#found + 1] = value
+    end
   end
 end
-return page
+return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis import exceptions as redis_errors
 
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
-from fairque.core.exceptions import FairQueueError
+from fairque.core.exceptions import FairQueueError, ServerError
 from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import CLIENT_ERRORS, _BaseLuaScriptManager
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
     from fairque.core.config import RedisConfig
-    from fairque.utils.script_loader import ScriptLoader
+    from fairque.utils.lua_manager import Opening
 
 T = TypeVar("T")
 
@@ -27,10 +27,12 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     IN_FLIGHT = 8  # calls sent before the first reply is awaited; bounds the memory of a large batch
 
-    def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
-        super().__init__(config, loader)
+    def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
+        super().__init__(config, opening=opening)
         self.client: Any = config.create_async_redis_client()
         self._slots = asyncio.Semaphore(self.CONNECTIONS)
+        self._opener = asyncio.Lock()
+        self._opening_task: asyncio.Task[Any] | None = None
         self._blocking: Any = None
         self._listener: AsyncListener | None = None
 
@@ -71,6 +73,8 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             ServerError: The server refused or could not be reached.
             FairQueueError: What the script's error code means.
         """
+        if self._opening is not None:
+            await self._open(self._opening)
         tries = 0
         while True:
             tries += 1
@@ -84,6 +88,20 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 if pause is None:
                     raise meaning from error
             await asyncio.sleep(pause)
+
+    async def _open(self, opening: Opening) -> None:
+        """Run the opening; other tasks wait for it, its own calls do not."""
+        if self._opening_task is asyncio.current_task():
+            return
+        async with self._opener:
+            if self._opening is None:
+                return
+            self._opening_task = asyncio.current_task()
+            try:
+                await self.run(opening())
+                self._opening = None
+            finally:
+                self._opening_task = None
 
     async def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()
@@ -100,6 +118,11 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             Each call's value, or in its place the error it raised.
         """
         self._check_open()
+        if self._opening is not None:
+            try:
+                await self._open(self._opening)
+            except ServerError as error:
+                return [error] * len(calls)
         if len(calls) == 1:
             return [await _noticing(self._outcome(calls[0]))]
         pipeline = self.client.pipeline(transaction=False)

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redis import exceptions as redis_errors
 
@@ -14,6 +14,7 @@ from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import (
     FairQueueError,
     QueueClosedError,
+    QueueFullError,
     ScriptError,
     ServerError,
     ServerLoadingError,
@@ -24,7 +25,7 @@ from fairque.core.exceptions import (
     TaskNotFoundError,
     TaskValidationError,
 )
-from fairque.core.keys import split_member
+from fairque.core.keys import split_member, unescape
 from fairque.utils.listener import Ear, ThreadListener
 from fairque.utils.script_loader import ScriptLoader
 
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
     from fairque.core.config import RedisConfig
 
 T = TypeVar("T")
+Opening: TypeAlias = "Callable[[], Flow[None]]"
+
+
+def _queue_full(limit: str, current: str, user: str = "") -> QueueFullError:
+    return QueueFullError(unescape(user) or None, int(limit), int(current))
+
 
 # What a script answers with `redis.error_reply("CODE detail")`, and the exception that it means.
 _CODES: dict[str, Callable[[str], FairQueueError]] = {
     "UNKNOWNTASK": lambda detail: TaskNotFoundError(*split_member(detail.encode())),
+    "QUEUEFULL": lambda detail: _queue_full(*detail.split(" ", 2)),
     "BADTASK": lambda detail: TaskValidationError("task {} of the batch: {}".format(*detail.split(" ", 1))),
 }
 
@@ -93,10 +101,11 @@ class _BaseLuaScriptManager:
     # would only be more connections: a thousand waiters that look at once would open a thousand.
     CONNECTIONS = 16
 
-    def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
+    def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         self._config = config
-        self._loader = loader or _shared_loader
+        self._loader = _shared_loader
         self._closed = False
+        self._opening = opening  # None once it has been run
 
     def _waiting_config(self) -> RedisConfig:
         """For connections that block: they wait longer for a reply, but not for ever.
@@ -173,17 +182,19 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     Args:
         config: Where the server is.
-        loader: Where the scripts come from; the package's own by default.
+        opening: What to say to the server before anything else, once.
     """
 
-    def __init__(self, config: RedisConfig, loader: ScriptLoader | None = None) -> None:
-        super().__init__(config, loader)
+    def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
+        super().__init__(config, opening=opening)
         try:
             self.client: Any = config.create_redis_client()
         except redis_errors.RedisClusterException as error:  # a cluster's client connects when it is made
             raise self._translate(error, "connect") from error
         self._slots = threading.Semaphore(self.CONNECTIONS)
         self._lock = threading.Lock()
+        self._opener = threading.RLock()
+        self._is_opening = False
         self._blocking: Any = None
         self._listener: ThreadListener | None = None
 
@@ -224,6 +235,8 @@ class LuaScriptManager(_BaseLuaScriptManager):
             ServerError: The server refused or could not be reached.
             FairQueueError: What the script's error code means.
         """
+        if self._opening is not None:
+            self._open(self._opening)
         tries = 0
         while True:
             tries += 1
@@ -237,6 +250,18 @@ class LuaScriptManager(_BaseLuaScriptManager):
                 if pause is None:
                     raise meaning from error
             time.sleep(pause)
+
+    def _open(self, opening: Opening) -> None:
+        """Run the opening; other threads wait for it, its own calls do not."""
+        with self._opener:
+            if self._opening is None or self._is_opening:
+                return
+            self._is_opening = True
+            try:
+                self.run(opening())
+                self._opening = None
+            finally:
+                self._is_opening = False
 
     def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from typing import Any
 
@@ -11,7 +12,11 @@ from fairque.core.keys import escape, unescape
 
 PLACES = ("leases", "scheduled", "finished", "failed", "canceled")
 LIVE_PLACES = frozenset({"lane", "leases", "scheduled"})
-SINGLE_KEYS = frozenset({*PLACES, "ring", "users", "clock", "stats", "workers", "wake"})
+SINGLE_KEYS = frozenset(
+    {*PLACES, "ring", "throttled", "users", "clock", "stats", "workers", "wake", "settings", "configured"}
+)
+OF_TASKS = frozenset({"task", "run", "result", "lane"})
+OF_USERS = frozenset({"user", "policy", "costs", "groups", "idle_groups", "waits"})
 ENDED = ("finished", "failed", "canceled", "lost")
 
 
@@ -36,6 +41,8 @@ class Shard:
             pipe.zrange(f"{root}:{place}", 0, -1)
         pipe.zrange(f"{root}:ring", 0, -1, withscores=True)
         pipe.zrange(f"{root}:users", 0, -1, withscores=True)
+        pipe.zrange(f"{root}:throttled", 0, -1)
+        pipe.hget(f"{root}:settings", "default")
         pipe.hgetall(f"{root}:stats")
         pipe.llen(f"{root}:wake")
         self.lane_names = sorted(self.parts["lane"])
@@ -45,16 +52,23 @@ class Shard:
             pipe.zrange(f"{root}:lane:{lane}", 0, -1)
         for user in self.user_names:
             pipe.hgetall(f"{root}:user:{user}")
+            pipe.zrange(f"{root}:groups:{user}", 0, -1)
         for run in self.run_names:
             pipe.hgetall(f"{root}:run:{run}")
         replies: list[Any] = pipe.execute()
         self.places = {place: [m.decode() for m in replies.pop(0)] for place in PLACES}
         self.ring = {name.decode(): score for name, score in replies.pop(0)}
         self.index = {name.decode(): score for name, score in replies.pop(0)}
+        self.throttled = {name.decode() for name in replies.pop(0)}
+        self.default_policy = json.loads(replies.pop(0) or b"{}")
         self.totals = {name.decode(): int(value) for name, value in replies.pop(0).items()}
         self.wake_tokens: int = replies.pop(0)
         self.lanes = {lane: [m.decode() for m in replies.pop(0)] for lane in self.lane_names}
-        self.users = {user: _text(replies.pop(0)) for user in self.user_names}
+        self.users: dict[str, dict[str, str]] = {}
+        self.group_rings: dict[str, set[str]] = {}
+        for user in self.user_names:
+            self.users[user] = _text(replies.pop(0))
+            self.group_rings[user] = {group.decode() for group in replies.pop(0)}
         self.runs = {run: _text(replies.pop(0)) for run in self.run_names}
 
 
@@ -82,7 +96,7 @@ def _where(shard: Shard) -> dict[str, list[str]]:
     where: dict[str, list[str]] = defaultdict(list)
     for lane, ids in shard.lanes.items():
         for task in ids:
-            where[f"{lane}:{task}"].append("lane")
+            where[f"{lane.partition(':')[0]}:{task}"].append("lane")
     for place, members in shard.places.items():
         for member in members:
             where[member].append(place)
@@ -91,18 +105,15 @@ def _where(shard: Shard) -> dict[str, list[str]]:
 
 def _key_names(shard: Shard) -> list[str]:
     found = [f"an unknown key {name!r}" for name in shard.singles - SINGLE_KEYS]
-    kinds = {kind for kind, rest in shard.parts.items() if rest} - {
-        "task",
-        "run",
-        "result",
-        "lane",
-        "user",
-        "claim",
-    }
+    kinds = {kind for kind, rest in shard.parts.items() if rest} - OF_TASKS - OF_USERS - {"claim", "service"}
     found += [f"an unknown kind of key {kind!r}: {shard.parts[kind]}" for kind in kinds]
-    for name in (*shard.lane_names, *shard.user_names, *shard.index, *shard.ring):
+    users_of_lanes = {lane.partition(":")[0] for lane in shard.lane_names}
+    for name in (*users_of_lanes, *shard.user_names, *shard.index, *shard.ring):
         if ":" in name or escape(unescape(name)) != name:
             found.append(f"a user's name that is not escaped: {name!r}")
+    # What is kept of a user goes with its record; waits expire by themselves.
+    for kind in OF_USERS - {"user", "waits"}:
+        found += [f"{kind}:{name} without a record" for name in shard.parts[kind] - set(shard.user_names)]
     return found
 
 
@@ -133,27 +144,59 @@ def _one_place_each(shard: Shard) -> list[str]:
 
 def _users(shard: Shard) -> list[str]:
     found = []
-    if shard.ring.keys() != shard.lanes.keys():
-        found.append(f"ring {sorted(shard.ring)} is not the users with ready work {sorted(shard.lanes)}")
+    eligible = {name for name in shard.users if _is_eligible(shard, name)}
+    if shard.ring.keys() != eligible:
+        found.append(f"ring {sorted(shard.ring)} is not the eligible users {sorted(eligible)}")
+    for name in shard.throttled:
+        if float(shard.users.get(name, {}).get("throttled", 0)) == 0 or name not in _ready(shard):
+            found.append(f"{name!r} is among the throttled, and should not")
     if shard.index.keys() != shard.users.keys():
         found.append(f"the index {sorted(shard.index)} is not the users with a record {sorted(shard.users)}")
     running = Counter(member.partition(":")[0] for member in shard.places["leases"])
     live = Counter(
         member.partition(":")[0] for member, places in _where(shard).items() if places[0] in LIVE_PLACES
     )
+    scheduled = Counter(member.partition(":")[0] for member in shard.places["scheduled"])
+    failed = Counter(member.partition(":")[0] for member in shard.places["failed"])
     found += [f"{name!r} has tasks and no record" for name in live.keys() - shard.users.keys()]
     for name, record in shard.users.items():
-        if int(record["in_flight"]) != running[name]:
-            found.append(f"{name!r} has in_flight {record['in_flight']}, and {running[name]} leases")
-        if int(record["live"]) != live[name]:
-            found.append(f"{name!r} has live {record['live']}, and {live[name]} live tasks")
+        counted = {
+            "in_flight": running[name],
+            "live": live[name],
+            "scheduled": scheduled[name],
+            "failed": failed[name],
+        }
+        for field, number in counted.items():
+            if int(record.get(field, 0)) != number:
+                found.append(f"{name!r} has {field} {record.get(field)}, and there are {number}")
+        lanes = {lane.partition(":")[2] for lane in shard.lane_names if lane.partition(":")[0] == name}
+        if "groups" in record and shard.group_rings[name] != lanes:
+            found.append(f"{name!r} has groups {shard.group_rings[name]} in turn, and lanes {lanes}")
+        if "groups" not in record and (shard.group_rings[name] or lanes - {""}):
+            found.append(f"{name!r} has lanes {lanes} and no groups")
         if (shard.index.get(name) == 0) != (live[name] > 0):
             found.append(
                 f"{name!r} stands at {shard.index.get(name)} in the index with {live[name]} live tasks"
             )
-        if name in shard.ring and float(record["v"]) != shard.ring[name]:
-            found.append(f"{name!r} is at {shard.ring[name]} in the ring and {record['v']} in its record")
+        if name in shard.ring and float(record.get("v", 0)) != shard.ring[name]:
+            found.append(f"{name!r} is at {shard.ring[name]} in the ring and {record.get('v')} in its record")
     return found
+
+
+def _ready(shard: Shard) -> set[str]:
+    return {lane.partition(":")[0] for lane in shard.lane_names}
+
+
+def _is_eligible(shard: Shard, name: str) -> bool:
+    record = shard.users[name]
+    policy = {**shard.default_policy, **json.loads(record.get("policy", "{}"))}
+    cap = policy.get("max_concurrency")
+    return (
+        name in _ready(shard)
+        and not policy.get("paused")
+        and (cap is None or int(record.get("in_flight", 0)) < cap)
+        and name not in shard.throttled
+    )
 
 
 def _totals(shard: Shard) -> list[str]:

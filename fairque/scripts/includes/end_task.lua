@@ -15,6 +15,7 @@ end
 -- Put a task in the dead letter queue. `entry` has the failure's `attempt`, `type` and `error`.
 local function fail_task(user, member, entry)
   redis.call('HSET', root .. 'run:' .. member, 'failure_type', entry.type, 'error', entry.error)
+  redis.call('HINCRBY', root .. 'user:' .. user.name, 'failed', 1)
   remember(member, entry)
   end_task(user, member, 'failed')
 end

@@ -1,5 +1,5 @@
--- The place of a task in its user's lane. A level of priority is worth `ageing` of waiting. CRITICAL sits a
--- fixed band (127 years in microseconds) ahead of everything, so it is first, and strictly in order of ticks.
+-- The place of a task in its lane. A level of priority is worth `ageing` of waiting. CRITICAL sits a fixed band
+-- (127 years in microseconds) ahead of everything, so it is first, and strictly in order of ticks.
 local CRITICAL = 6
 local CRITICAL_BAND = 4e15
 
@@ -8,4 +8,12 @@ local function place_of(tick, priority)
     return tick - CRITICAL_BAND
   end
   return tick - (priority - 1) * opts.ageing_us
+end
+
+-- The inverse: when (microseconds) a task took its place.
+local function tick_of(place, priority)
+  if priority == CRITICAL then
+    return place + CRITICAL_BAND
+  end
+  return place + (priority - 1) * opts.ageing_us
 end

@@ -1,21 +1,33 @@
--- A task's state is where it is. Returns the state and the task's score there; nothing for an unknown task.
+--- @include "includes/record"
+--- @include "includes/groups"
+local PLACES = {
+  { 'leases', 'STARTED' },
+  { 'scheduled', 'SCHEDULED' },
+  { 'finished', 'FINISHED' },
+  { 'failed', 'FAILED' },
+  { 'canceled', 'CANCELED' },
+}
+
+-- A task's state is where it is. Returns the state, the task's score there, and of a QUEUED one its group;
+-- nothing for an unknown task.
 local function locate(member)
   local name, id = parts_of(member)
-  local score = redis.call('ZSCORE', root .. 'lane:' .. name, id)
+  local score = redis.call('ZSCORE', lane_key(name, ''), id)
   if score then
-    return 'QUEUED', score
+    return 'QUEUED', score, ''
   end
-  for _, place in ipairs({
-    { 'leases', 'STARTED' },
-    { 'scheduled', 'SCHEDULED' },
-    { 'finished', 'FINISHED' },
-    { 'failed', 'FAILED' },
-    { 'canceled', 'CANCELED' },
-  }) do
+  for _, place in ipairs(PLACES) do
     score = redis.call('ZSCORE', root .. place[1], member)
     if score then
       return place[2], score
     end
+  end
+  local record = redis.call('GET', root .. 'task:' .. member)
+  local readable, header = pcall(header_of, record or '')
+  local group = readable and type(header) == 'table' and group_of(header) or ''
+  score = group ~= '' and redis.call('ZSCORE', lane_key(name, group), id)
+  if score then
+    return 'QUEUED', score, group
   end
 end
 

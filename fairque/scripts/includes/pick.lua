@@ -1,7 +1,7 @@
 --- @include "includes/users"
 -- Start-time fair queueing (Goyal, Vin, Cheng, SIGCOMM 1996): the eligible user with the smallest virtual time
 -- is next. A batch of n picks reads the first n users once and goes on in memory: charges only grow, so none
--- further back can come first.
+-- further back can come first, until the next in memory stands behind all that was read.
 
 -- The order of the ring among equal virtual times: by bytes, as the server has it (`<` follows the locale).
 local function bytes_before(a, b)
@@ -42,12 +42,21 @@ local function first_users_among(names)
   return queue
 end
 
--- Put a charged user back where its new virtual time belongs; `head` is the first of the queue in use.
-local function requeue_user(queue, head, user)
+local function first_groups(user, limit)
+  local found = redis.call('ZRANGE', root .. 'groups:' .. user.name, 0, limit - 1, 'WITHSCORES')
+  local queue = {}
+  for i = 1, #found, 2 do
+    queue[#queue + 1] = load_group(user, found[i], tonumber(found[i + 1]))
+  end
+  return queue
+end
+
+-- Put a charged user or group back where its new virtual time belongs.
+local function put_back(queue, entry)
   local i = #queue
-  while i >= head and before(user, queue[i]) do
+  while i >= 1 and before(entry, queue[i]) do
     queue[i + 1] = queue[i]
     i = i - 1
   end
-  queue[i + 1] = user
+  queue[i + 1] = entry
 end

@@ -10,12 +10,22 @@ local function promote_due(limit)
     local user = load_user(name)
     local record = redis.call('GET', root .. 'task:' .. member)
     redis.call('ZREM', root .. 'scheduled', member)
+    user.scheduled = user.scheduled - 1
     if record then
-      local place = place_of(tonumber(due[i + 1]), priority_of(header_of(record)))
-      redis.call('ZADD', root .. 'lane:' .. name, place, id)
+      local header = header_of(record)
+      put_in_lane(user, group_of(header), place_of(tonumber(due[i + 1]), priority_of(header)), id)
     else
       drop_lost(user, member)
     end
   end
   return #due / 2
+end
+
+-- Let users back whose rate allows a task again, at most `limit`.
+local function promote_throttled(limit)
+  local due = redis.call('ZRANGEBYSCORE', root .. 'throttled', '-inf', now, 'LIMIT', 0, limit)
+  for _, name in ipairs(due) do
+    load_user(name)
+  end
+  return #due
 end

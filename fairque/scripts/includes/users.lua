@@ -1,7 +1,16 @@
+--- @include "includes/policy"
 --- @include "includes/eligible"
+--- @include "includes/groups"
+--- @include "includes/service"
+--- @include "includes/waits"
 --- @include "includes/wake"
--- The users a script touches: each is loaded once, changed in memory, and written once by settle_users().
+-- The users a script touches: each is loaded once, changed in memory, and what changed is written by
+-- settle_users().
 local users = {}
+-- The fields of `user:<user>` that are numbers, 0 where absent.
+local NUMBERS = { 'v', 'in_flight', 'live', 'scheduled', 'full_at', 'throttled', 'served', 'busy_ms' }
+local RECORD = { unpack(NUMBERS) }
+RECORD[#RECORD + 1], RECORD[#RECORD + 2], RECORD[#RECORD + 3] = 'groups', 'service', 'policy'
 
 -- `ring_v` is the user's score in the ring where the caller has read it already.
 local function load_user(name, ring_v)
@@ -9,19 +18,52 @@ local function load_user(name, ring_v)
   if user then
     return user
   end
-  ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'ring', name))
-  local stored = redis.call('HMGET', root .. 'user:' .. name, 'v', 'in_flight', 'live', 'weight')
-  user = {
-    name = name,
-    ring_v = ring_v, -- nil while not in the ring
-    v = ring_v or tonumber(stored[1]) or 0,
-    in_flight = tonumber(stored[2]) or 0,
-    live = tonumber(stored[3]) or 0,
-    weight = tonumber(stored[4]) or 1,
-  }
+  local stored = redis.call('HMGET', root .. 'user:' .. name, unpack(RECORD))
+  user = { name = name, saved = {} }
+  for i, field in ipairs(NUMBERS) do
+    user[field] = tonumber(stored[i]) or 0
+    user.saved[field] = user[field]
+  end
+  local n = #NUMBERS
+  user.groups = tonumber(stored[n + 1]) or nil
+  user.saved.groups, user.saved.service = user.groups, stored[n + 2] or nil
+  user.service = service_from(stored[n + 2])
+  user.compiled = stored[n + 3] or nil
+  user.policy = effective_policy(user.compiled)
+  user.ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'ring', name)) -- nil while not in the ring
+  user.v = user.ring_v or user.v
   user.was_live = user.live
+  user.is_counted = user.service ~= nil and user.ring_v ~= nil
   users[name] = user
   return user
+end
+
+local function save_user(user)
+  local saved, changed = user.saved, {}
+  local function note(field, value)
+    if value ~= saved[field] then
+      changed[#changed + 1], changed[#changed + 2] = field, value
+      saved[field] = value
+    end
+  end
+  for _, field in ipairs(NUMBERS) do
+    note(field, user[field])
+  end
+  note('groups', user.groups)
+  note('service', service_text(user))
+  if changed[1] then
+    redis.call('HSET', root .. 'user:' .. user.name, unpack(changed))
+  end
+end
+
+-- The index of users: 0 while one has live tasks, else since when it has none; one with a policy stays.
+local function index_user(user)
+  if user.live > 0 and user.was_live <= 0 then
+    redis.call('ZADD', root .. 'users', 0, user.name)
+  elseif user.live <= 0 and user.was_live > 0 then
+    redis.call('ZADD', root .. 'users', user.compiled and '+inf' or now, user.name)
+  end
+  user.was_live = user.live
 end
 
 -- A task whose record is gone (evicted, or deleted by hand) cannot run: it is dropped and counted.
@@ -31,43 +73,63 @@ local function drop_lost(user, member)
   count('lost', 1)
 end
 
--- The virtual time at which a user enters: the smallest in the ring, or where it is empty the last served.
+-- The virtual time at which a user enters: the smallest in the ring, or where it is empty the largest served.
 local function ring_floor()
   local first = redis.call('ZRANGE', root .. 'ring', 0, 0, 'WITHSCORES')
   return tonumber(first[2] or redis.call('HGET', root .. 'clock', 'floor') or 0)
 end
 
+local function settle_in_ring(user, floor)
+  if user.eligible then
+    if not user.ring_v then
+      user.v = math.max(user.v, floor) -- idling earns no credit, draining forgives no debt
+    end
+    if user.v ~= user.ring_v then
+      redis.call('ZADD', root .. 'ring', user.v, user.name)
+      user.ring_v = user.v
+    end
+  elseif user.ring_v then
+    redis.call('ZREM', root .. 'ring', user.name)
+    user.ring_v = nil
+  end
+end
+
+-- In `throttled` while nothing but its rate holds the user back. An idle worker sleeps until the first of them
+-- comes back, so a new first one wakes it.
+local function settle_throttled(user)
+  if user.due then
+    redis.call('ZADD', root .. 'throttled', user.due, user.name)
+    if user.throttled == 0 then
+      user.throttled = now
+      if redis.call('ZRANK', root .. 'throttled', user.name) == 0 then
+        wake()
+      end
+    end
+  elseif user.throttled > 0 then
+    redis.call('ZREM', root .. 'throttled', user.name)
+    redis.call('HINCRBY', root .. 'user:' .. user.name, 'throttled_ms', math.max(0, now - user.throttled))
+    user.throttled = 0
+  end
+end
+
 -- The place where the ring's invariant is kept: every transition ends here for the users it touched.
 local function settle_users()
   local entering = false
-  for name, user in pairs(users) do
-    user.eligible = eligible(user, redis.call('ZCARD', root .. 'lane:' .. name))
+  for _, user in pairs(users) do
+    user.eligible, user.due = eligible(user, ready_of(user))
     entering = entering or (user.eligible and not user.ring_v)
   end
   local floor = entering and ring_floor() -- before any write, so that no order of users matters
-  for name, user in pairs(users) do
-    if user.eligible then
-      if not user.ring_v then
-        user.v = math.max(user.v, floor) -- idling earns no credit, draining forgives no debt
-      end
-      if user.v ~= user.ring_v then
-        redis.call('ZADD', root .. 'ring', user.v, name)
-        user.ring_v = user.v
-      end
-    elseif user.ring_v then
-      redis.call('ZREM', root .. 'ring', name)
-      user.ring_v = nil
-    end
-    redis.call('HSET', root .. 'user:' .. name, 'v', user.v, 'in_flight', user.in_flight, 'live', user.live)
-    -- The index of users: 0 while one has live tasks, else since when it has none.
-    if user.live > 0 and user.was_live <= 0 then
-      redis.call('ZADD', root .. 'users', 0, name)
-    elseif user.live <= 0 and user.was_live > 0 then
-      redis.call('ZADD', root .. 'users', now, name)
-    end
-    user.was_live = user.live
+  for _, user in pairs(users) do
+    settle_in_ring(user, floor)
+    settle_throttled(user)
+    count_in_ring(user)
+    save_waits(user)
+    save_user(user)
+    index_user(user)
   end
-  if entering then
+  save_service()
+  if entering and not queue_is_paused then
     wake()
   end
 end

@@ -1,0 +1,165 @@
+"""Why a task is not running, from what explain.lua found."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from fairque.core.keys import unescape
+from fairque.core.models import TaskState
+from fairque.core.records import Explanation
+from fairque.core.units import from_ms
+
+
+class Policy(msgspec.Struct):
+    """The policy that counts, as the scripts have it."""
+
+    weight: float = 1.0
+    max_concurrency: int | None = None
+    share: float | None = None
+    rate: float | None = None
+    paused: bool = False
+
+
+class Found(msgspec.Struct):
+    """The reply of explain.lua."""
+
+    state: str
+    at: str
+    now: float
+    queue_paused: bool
+    queue_waiting: int
+    ring_size: int
+    leased: int
+    in_flight: int
+    served: int
+    busy_ms: float
+    policy: Policy
+    starts: float
+    group: str = ""
+    since: float | None = None
+    ring_rank: int | None = None
+    throttled_until: float | None = None
+    lane_rank: int = 0
+    ahead: list[str] = []
+    group_rank: int | None = None
+    groups: int = 1
+
+
+_decode = msgspec.json.Decoder(Found).decode
+
+
+def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
+    """The explanation of one task."""
+    found = _decode(reply)
+    task = Explanation(user_id=user_id, task_id=task_id, state=found.state, reason="")
+    match TaskState(found.state):
+        case TaskState.QUEUED:
+            return _queued(found, task)
+        case TaskState.SCHEDULED:
+            due = float(found.at) / 1000
+            return _replace(
+                task,
+                reason=f"it is due at {_clock(due)}: it was delayed, or waits for its next attempt",
+                until=_moment(due),
+                estimated_start=_moment(due),
+            )
+        case TaskState.STARTED:
+            return _replace(
+                task,
+                reason=f"it is running; without a heartbeat its lease ends at {_clock(float(found.at))}",
+            )
+        case TaskState.FAILED:
+            return _replace(
+                task, reason="it failed and is in the dead letter queue: requeue(…) runs it again"
+            )
+        case state:
+            return _replace(task, reason=f"it has ended: {state.value}")
+
+
+def _queued(found: Found, task: Explanation) -> Explanation:
+    limit, until = _limit(found)
+    start = None if limit in {"queue_paused", "paused"} else _start(found)
+    return _replace(
+        task,
+        reason=_reason(found, limit, until),
+        ahead=found.lane_rank,
+        ahead_ids=tuple(map(unescape, found.ahead)),
+        group=found.group or None,
+        groups_ahead=found.group_rank,
+        users_ahead=found.ring_rank,
+        ready_users=found.ring_size,
+        limit=limit,
+        until=_moment(until),
+        estimated_start=_moment(start),
+    )
+
+
+def _limit(found: Found) -> tuple[str | None, float | None]:
+    """What holds the user back, and until when (ms) if that is known."""
+    cap = found.policy.max_concurrency
+    if found.queue_paused:
+        return "queue_paused", None
+    if found.policy.paused:
+        return "paused", None
+    if cap is not None and found.in_flight >= cap:
+        return "max_concurrency", None
+    if found.throttled_until is not None and found.throttled_until > found.now:
+        return "rate", found.throttled_until
+    return None, None
+
+
+def _reason(found: Found, limit: str | None, until: float | None) -> str:
+    policy = found.policy
+    match limit:
+        case "queue_paused":
+            return "the queue is paused: resume() lets it go on"
+        case "paused":
+            return "its user is paused: resume_user(…) lets it go on"
+        case "max_concurrency":
+            held = f"its user runs {found.in_flight} tasks, as many as its max_concurrency allows"
+        case "rate":
+            held = f"its user may start {policy.rate:g} tasks a second, the next at {_clock(until)}"
+        case _:
+            held = f"{found.ring_rank or 0} of {found.ring_size} ready users have their turn before its user"
+            if policy.share is not None:
+                held += f", which may use {policy.share:.0%} of the slots while others can use them"
+    others = (
+        f", and {found.groups - 1} other groups of its user take turns with its own"
+        if found.groups > 1
+        else ""
+    )
+    return f"{held}; {found.lane_rank} tasks are before it in its lane{others}"
+
+
+def _start(found: Found) -> float | None:
+    """When (ms) it may start at the pace of the last minutes: the latest of what each limit says."""
+    if found.since is None or not found.starts:
+        return None
+    pace = found.starts / max(found.now - found.since, 1)  # tasks a millisecond
+    turns = (found.lane_rank + 1) * found.groups
+    rounds = turns * (1 + (max(found.ring_size, 1) - 1) / found.policy.weight)
+    waits = [min(rounds, found.queue_waiting) / pace]
+    if found.policy.rate is not None:
+        begin = max(found.throttled_until or found.now, found.now) - found.now
+        waits.append(begin + (turns - 1) * 1000 / found.policy.rate)
+    cap = found.policy.max_concurrency
+    if cap is not None and found.served > found.in_flight:
+        ran = found.busy_ms / (found.served - found.in_flight)
+        waits.append(math.ceil(max(turns - (cap - found.in_flight), 0) / cap) * ran)
+    return found.now + max(waits)
+
+
+def _replace(task: Explanation, **fields: Any) -> Explanation:
+    return msgspec.structs.replace(task, **fields)
+
+
+def _moment(milliseconds: float | None) -> Any:
+    return None if milliseconds is None else from_ms(math.ceil(milliseconds))
+
+
+def _clock(milliseconds: float | None) -> str:
+    moment = _moment(milliseconds)
+    return "an unknown time" if moment is None else moment.isoformat(timespec="milliseconds")

@@ -1,0 +1,148 @@
+"""How the replies read that tell of the queue and its users."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+
+from fairque.core.keys import unescape
+from fairque.core.records import QueueHealth, QueueStats, UserStats
+from fairque.queue.replies import groups
+
+MINUTE_MS = 60_000
+HALF_MINUTE_MS = 30_000
+
+
+def read_stats(reply: Any) -> QueueStats:
+    """The reply of stats.lua."""
+    *sizes, paused, least, largest, in_minute, this_minute, last_minute, totals_reply = reply
+    scheduled, started, finished, failed, canceled, ready_users, users, workers, throttled = sizes
+    totals = {name.decode(): int(value) for name, value in groups(totals_reply, 2)}
+    ended = sum(totals.get(name, 0) for name in ("finished", "failed", "canceled", "lost"))
+    live = totals.get("pushed", 0) + totals.get("requeued", 0) - ended
+    return QueueStats(
+        queued=live - scheduled - started,
+        scheduled=scheduled,
+        started=started,
+        finished=finished,
+        failed=failed,
+        canceled=canceled,
+        ready_users=ready_users,
+        throttled_users=throttled,
+        users=users,
+        workers=workers,
+        paused=paused == 1,
+        jain_index=_recent_jain(in_minute, this_minute, last_minute, ready_users),
+        virtual_time_spread=float(largest) - float(least),
+        totals=totals,
+    )
+
+
+def _recent_jain(in_minute: int, this_minute: list[Any], last_minute: list[Any], ready: int) -> float | None:
+    """Of the minute that runs once it is half over, or where nothing was served in the last one."""
+    users, _, _, in_ring, _, _ = map(_number, this_minute)
+    if users and (in_minute >= HALF_MINUTE_MS or last_minute[0] is None):
+        return _jain(this_minute, unserved=max(0.0, ready - in_ring))
+    if last_minute[0] is None:
+        return None
+    return _jain(last_minute, unserved=_number(last_minute[5]))
+
+
+def _jain(service: list[Any], unserved: float) -> float | None:
+    """Jain's index of the service in a minute: 1 for equal service, 1/n if one of n got all."""
+    users, total, squares, *_ = map(_number, service)
+    count = users + unserved
+    return None if squares <= 0 else min(1.0, total * total / (count * squares))
+
+
+def _number(value: bytes | None) -> float:
+    return float(value or 0)
+
+
+def read_users(reply: Any) -> list[UserStats]:
+    """The reply of users.lua."""
+    now, default, *found = reply
+    return [_read_user(now, default, *fields) for fields in groups(found, 5)]
+
+
+def _read_user(
+    now: int,
+    default: bytes | None,
+    name: bytes,
+    record: list[bytes],
+    ring_v: bytes | None,
+    *waits: list[bytes],
+) -> UserStats:
+    stored = {field.decode(): value for field, value in groups(record, 2)}
+
+    def whole(field: str) -> int:
+        return int(float(stored.get(field, 0)))
+
+    policy = msgspec.json.decode(default or b"{}") | msgspec.json.decode(stored.get("policy", b"{}"))
+    throttled_now = now - whole("throttled") if whole("throttled") else 0
+    p50, p95, p99 = _percentiles(waits, (0.5, 0.95, 0.99))
+    return UserStats(
+        user_id=unescape(name.decode()),
+        queued=whole("live") - whole("in_flight") - whole("scheduled"),
+        started=whole("in_flight"),
+        scheduled=whole("scheduled"),
+        failed=whole("failed"),
+        live=whole("live"),
+        virtual_time=float(ring_v if ring_v is not None else stored.get("v", 0)),
+        eligible=ring_v is not None,
+        weight=float(policy.get("weight") or 1),
+        paused=policy.get("paused") or False,
+        served=whole("served"),
+        stolen=whole("stolen"),
+        worker_seconds=whole("busy_ms") / 1000,
+        throttled_seconds=(whole("throttled_ms") + throttled_now) / 1000,
+        wait_p50=p50,
+        wait_p95=p95,
+        wait_p99=p99,
+    )
+
+
+def _percentiles(histograms: tuple[list[bytes], ...], which: tuple[float, ...]) -> list[float | None]:
+    """Waits in seconds, from buckets of milliseconds (includes/waits.lua)."""
+    buckets: dict[int, int] = {}
+    for histogram in histograms:
+        for bucket, number in groups(histogram, 2):
+            buckets[int(bucket)] = buckets.get(int(bucket), 0) + int(number)
+    total = sum(buckets.values())
+    if total == 0:
+        return [None] * len(which)
+    return [_quantile(sorted(buckets.items()), part * total) for part in which]
+
+
+def _quantile(buckets: list[tuple[int, int]], rank: float) -> float:
+    reached = accumulate(number for _, number in buckets)
+    bucket = next(bucket for (bucket, _), passed in zip(buckets, reached, strict=True) if passed >= rank)
+    # The middle of the bucket: four of them double the wait. The first one is under a millisecond.
+    return 0.0005 if bucket == 0 else 2 ** ((bucket - 0.5) / 4) / 1000
+
+
+def read_health(reply: Any) -> QueueHealth:
+    """The reply of health.lua."""
+    info_text, workers, overdue = reply
+    info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
+    valkey = info.get("valkey_version")
+    problems = []
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        problems.append(
+            f"maxmemory-policy is {policy}, which may drop tasks — CONFIG SET maxmemory-policy noeviction"
+        )
+    if info.get("aof_enabled") == "0":
+        problems.append("no append-only file: a crash of the server loses tasks — CONFIG SET appendonly yes")
+    if overdue:
+        problems.append(f"{overdue} leases expired over a minute ago: no worker is running, or none reclaims")
+    return QueueHealth(
+        ok=not problems,
+        problems=tuple(problems),
+        server="valkey" if valkey else "redis",
+        version=valkey or info.get("redis_version", "unknown"),
+        workers=workers,
+        overdue_leases=overdue,
+    )

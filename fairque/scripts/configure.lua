@@ -1,0 +1,41 @@
+#!lua
+-- configure: publishes the policies of a configuration, in place of those published before.
+--   options: digest (of this configuration), default (the layer of all users, a JSON object as text)
+--   arguments: user (escaped), layer (a JSON object as text) for each user with a policy
+-- Returns 0 where this configuration is published already, 1 when it is done, 2 when the users without a policy
+-- of their own have to be refreshed, because the default has changed.
+--- @include "includes/shard"
+--- @include "includes/own_policy"
+
+local key = root .. 'settings'
+local known = redis.call('HMGET', key, 'digest', 'default')
+if known[1] == opts.digest then
+  return 0
+end
+
+local touched = redis.call('SMEMBERS', root .. 'configured') -- as many as a configuration names
+for _, name in ipairs(touched) do
+  redis.call('HDEL', root .. 'policy:' .. name, 'configured')
+end
+redis.call('UNLINK', root .. 'configured')
+for i = 2, #ARGV, 2 do
+  touched[#touched + 1] = ARGV[i]
+  redis.call('HSET', root .. 'policy:' .. ARGV[i], 'configured', ARGV[i + 1])
+  redis.call('SADD', root .. 'configured', ARGV[i])
+end
+redis.call('HSET', key, 'default', opts.default)
+use_default(opts.default)
+
+local loaded = {}
+for _, name in ipairs(touched) do
+  loaded[name] = loaded[name] or compile_policy(name)
+end
+settle_users()
+for _, user in pairs(loaded) do
+  index_idle(user)
+end
+if (known[2] or '{}') ~= opts.default then
+  return 2
+end
+redis.call('HSET', key, 'digest', opts.digest)
+return 1

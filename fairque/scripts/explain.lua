@@ -1,0 +1,46 @@
+#!lua flags=no-writes
+-- explain: what decides when one task runs.
+--   arguments: member
+-- Returns a JSON object of named values; nothing for an unknown task.
+--- @include "includes/shard"
+--- @include "includes/users"
+--- @include "includes/locate"
+--- @include "includes/waiting"
+
+local SHOWN_AHEAD = 5
+local member = ARGV[2]
+local name, id = parts_of(member)
+local state, score, group = locate(member)
+if not state then
+  return false
+end
+local user = load_user(name)
+local found = {
+  state = state, at = score, group = group, now = now,
+  queue_paused = queue_is_paused, queue_waiting = queue_waiting(),
+  ring_size = redis.call('ZCARD', root .. 'ring'), leased = redis.call('ZCARD', root .. 'leases'),
+  ring_rank = redis.call('ZRANK', root .. 'ring', name) or nil,
+  throttled_until = tonumber(redis.call('ZSCORE', root .. 'throttled', name)) or nil,
+  in_flight = user.in_flight, served = user.served, busy_ms = user.busy_ms,
+  policy = user.policy,
+}
+if state == 'QUEUED' then
+  local lane = lane_key(name, group)
+  found.lane_rank = redis.call('ZRANK', lane, id)
+  if found.lane_rank > 0 then
+    found.ahead = redis.call('ZRANGE', lane, 0, math.min(found.lane_rank, SHOWN_AHEAD) - 1)
+  end
+  if user.groups then
+    found.group_rank = redis.call('ZRANK', root .. 'groups:' .. name, group) or nil
+    found.groups = redis.call('ZCARD', root .. 'groups:' .. name)
+  end
+end
+-- The pace of the queue: tasks started since the last minute began, or since the first of them.
+local starts = 0
+for _, which in ipairs({ minute, minute - 1 }) do
+  local stored = redis.call('HMGET', root .. 'service:' .. string.format('%d', which), 'starts', 'since')
+  starts = starts + (tonumber(stored[1]) or 0)
+  found.since = tonumber(stored[2]) or found.since
+end
+found.starts = starts
+return cjson.encode(found)

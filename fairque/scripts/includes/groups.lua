@@ -1,0 +1,91 @@
+-- Groups: the turns of a user go round its groups as the turns of the queue go round its users. `groups:<user>`
+-- is their ring. A user none of whose tasks has had a group has one lane and no such ring; then user.groups is
+-- nil, else it is the largest virtual time of a group that was served.
+local function lane_key(name, group)
+  return root .. 'lane:' .. name .. (group == '' and '' or ':' .. group)
+end
+
+local function group_floor(user)
+  return tonumber(redis.call('ZRANGE', root .. 'groups:' .. user.name, 0, 0, 'WITHSCORES')[2] or user.groups)
+end
+
+-- `ring_v` is the group's score in the ring where the caller has read it already, and only looks. A drained
+-- group is remembered while it is ahead of the floor; one that is not stands at the floor.
+local function load_group(user, name, ring_v)
+  user.known_groups = user.known_groups or {}
+  local group = user.known_groups[name]
+  if not group then
+    group = { name = name, ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'groups:' .. user.name, name)) }
+    group.v = group.ring_v
+    if not group.v then
+      local kept = tonumber(redis.call('ZSCORE', root .. 'idle_groups:' .. user.name, name)) or 0
+      group.v = math.max(kept, group_floor(user))
+    end
+    user.known_groups[name] = group
+  end
+  group.is_touched = group.is_touched or not ring_v
+  return group
+end
+
+-- Put a task in its lane; `group` is '' for none.
+local function put_in_lane(user, group, place, id)
+  if group ~= '' and not user.groups then
+    user.groups = 0
+    load_group(user, '') -- what has no group is a group of its own from now on
+  end
+  if user.groups then
+    load_group(user, group)
+  end
+  redis.call('ZADD', lane_key(user.name, group), place, id)
+end
+
+local function take_out_of_lane(user, group, id)
+  if user.groups then
+    load_group(user, group)
+  end
+  redis.call('ZREM', lane_key(user.name, group), id)
+end
+
+-- In the ring if and only if it has ready tasks: as settle_users() does it, one level down.
+local function settle_groups(user)
+  local ring, idle = root .. 'groups:' .. user.name, root .. 'idle_groups:' .. user.name
+  local floor = group_floor(user)
+  local drained = {}
+  for name, group in pairs(user.known_groups) do
+    if not group.is_touched then
+      -- it was only looked at
+    elseif redis.call('EXISTS', lane_key(user.name, name)) == 1 then
+      if not group.ring_v then
+        group.v = math.max(group.v, floor)
+      end
+      if group.v ~= group.ring_v then
+        redis.call('ZADD', ring, group.v, name)
+        group.ring_v = group.v
+      end
+    else
+      if group.ring_v then
+        redis.call('ZREM', ring, name)
+        group.ring_v = nil
+      end
+      drained[#drained + 1] = group
+    end
+  end
+  floor = group_floor(user)
+  for _, group in ipairs(drained) do
+    if group.v > floor then
+      redis.call('ZADD', idle, group.v, group.name)
+    end
+  end
+  redis.call('ZREMRANGEBYSCORE', idle, '-inf', floor)
+end
+
+-- How many tasks of the user are ready: only whether it is none matters.
+local function ready_of(user)
+  if user.known_groups then
+    settle_groups(user)
+  end
+  if user.groups then
+    return redis.call('ZCARD', root .. 'groups:' .. user.name)
+  end
+  return redis.call('ZCARD', root .. 'lane:' .. user.name)
+end

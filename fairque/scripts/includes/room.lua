@@ -1,0 +1,56 @@
+--- @include "includes/users"
+--- @include "includes/waiting"
+-- Whether a push fits under the limits of its users and of the queue. Only where it may not fit are the tasks
+-- looked at that are known already.
+
+local function is_known(index)
+  return redis.call('EXISTS', root .. 'task:' .. ARGV[3 * index - 1] .. ':' .. ARGV[3 * index]) == 1
+end
+
+-- How many tasks this push brings: to all, and to each user.
+local function count_coming(size, only_new)
+  local total, of_user, seen = 0, {}, {}
+  for i = 1, size do
+    local name, member = ARGV[3 * i - 1], ARGV[3 * i - 1] .. ':' .. ARGV[3 * i]
+    local counts = not seen[member] and not (only_new and is_known(i))
+    seen[member] = true
+    total = total + (counts and 1 or 0)
+    of_user[name] = (of_user[name] or 0) + (counts and 1 or 0)
+  end
+  return total, of_user
+end
+
+local function over_limit(size, rest, only_new)
+  local total, of_user = count_coming(size, only_new)
+  for name, number in pairs(rest) do
+    total, of_user[name] = total + number, (of_user[name] or 0) + number
+  end
+  if opts.max_queued then
+    local waiting = queue_waiting()
+    if total > 0 and waiting + total > opts.max_queued then
+      return opts.max_queued, waiting, ''
+    end
+  end
+  for name, number in pairs(of_user) do
+    local user = load_user(name)
+    local limit, waiting = user.policy.max_queued, user.live - user.in_flight
+    if limit and number > 0 and waiting + number > limit then
+      return limit, waiting, name
+    end
+  end
+end
+
+-- The error of a push that does not fit; nothing for one that does.
+local function no_room(size)
+  local rest = opts.rest or {}
+  if not over_limit(size, rest, false) then
+    return nil
+  end
+  if next(rest) and is_known(1) then
+    rest = {} -- a repeat: the rest of the batch had its room then, and is looked at when it comes
+  end
+  local limit, waiting, name = over_limit(size, rest, true)
+  if limit then
+    return redis.error_reply('QUEUEFULL ' .. integer(limit) .. ' ' .. integer(waiting) .. ' ' .. name)
+  end
+end

@@ -1,0 +1,31 @@
+#!lua
+-- refresh: lets a new default policy take effect on a page of the users with live tasks.
+--   options: limit, digest (of the configuration that has this default)
+--   arguments: the last user of the page before ('' for the first)
+-- Returns the last user of this page; '' at the end, when the configuration is marked as published.
+--- @include "includes/shard"
+--- @include "includes/users"
+
+local key, last = root .. 'users', ARGV[2]
+local from = 0
+if last ~= '' then
+  -- It may have gone from among the live ones meanwhile: put back for a moment, it tells its place.
+  local score = redis.call('ZSCORE', key, last)
+  redis.call('ZADD', key, 0, last)
+  from = redis.call('ZRANK', key, last) + (score == '0' and 1 or 0)
+  if not score then
+    redis.call('ZREM', key, last)
+  else
+    redis.call('ZADD', key, score, last)
+  end
+end
+local page = redis.call('ZRANGEBYSCORE', key, 0, 0, 'LIMIT', from, opts.limit)
+for _, name in ipairs(page) do
+  load_user(name)
+end
+settle_users()
+if #page == opts.limit then
+  return page[#page]
+end
+redis.call('HSET', root .. 'settings', 'digest', opts.digest)
+return ''

@@ -1,0 +1,34 @@
+#!lua
+-- set_policy: changes one user's policy; its backlog follows at the next dispatch.
+--   options: live (the new live layer, a JSON object as text), expected (the live layer this change is based on;
+--   absent for none asked), paused (the switch: true or false), clear (drop the live layer and the switch)
+--   arguments: user (escaped)
+-- Returns 1; 0 where the live layer is not the expected one, and nothing was changed.
+--- @include "includes/shard"
+--- @include "includes/own_policy"
+
+local name = ARGV[2]
+local key = root .. 'policy:' .. name
+if opts.expected and (redis.call('HGET', key, 'live') or '{}') ~= opts.expected then
+  return 0
+end
+if opts.clear then
+  redis.call('HDEL', key, 'live', 'paused')
+end
+if opts.live then
+  if opts.live == '{}' then
+    redis.call('HDEL', key, 'live')
+  else
+    redis.call('HSET', key, 'live', opts.live)
+  end
+  if cjson.decode(opts.live).paused ~= nil then
+    redis.call('HDEL', key, 'paused') -- the policy says it itself
+  end
+end
+if opts.paused ~= nil then
+  redis.call('HSET', key, 'paused', opts.paused and '1' or '0')
+end
+local user = compile_policy(name)
+settle_users()
+index_idle(user)
+return 1
