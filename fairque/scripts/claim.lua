@@ -68,11 +68,11 @@ local function account_for(user, group, place, header, run)
   waited(user, (now_us - tick_of(tonumber(place), priority)) / 1000)
 end
 
-local function start(user, group, member, place, record)
+local function start(user, group, member, place, header, record)
   local last = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures')
   local attempt = (tonumber(last[1]) or 0) + 1
   local run = { 'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now }
-  account_for(user, group, place, header_text(record), run)
+  account_for(user, group, place, header, run)
   redis.call('HSET', root .. 'run:' .. member, unpack(run))
   leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
   started[#started + 1] = member
@@ -86,14 +86,15 @@ local function pop(user)
     return redis.call('ZPOPMIN', lane_key(user.name, ''))
   end
   user.turns = user.turns or first_groups(user, opts.limit + SKIP_LIMIT)
-  while user.turns[1] do
-    local group = user.turns[1]
+  local turns = user.turns
+  while turns.head <= #turns do
+    local group = turns[turns.head]
     group.is_touched = true
     local popped = redis.call('ZPOPMIN', lane_key(user.name, group.name))
     if popped[1] then
       return popped, group
     end
-    table.remove(user.turns, 1)
+    take_from(turns, turns.head)
   end
   return {}
 end
@@ -107,10 +108,11 @@ local function serve(user)
   end
   local member = user.name .. ':' .. popped[1]
   local record = redis.call('GET', root .. 'task:' .. member)
-  if record and not has_expired(header_text(record)) then
-    start(user, group, member, place_text(popped[2]), record)
+  local header = record and header_text(record)
+  if record and not has_expired(header) then
+    start(user, group, member, place_text(popped[2]), header, record)
     if group then
-      table.remove(user.turns, 1)
+      take_from(user.turns, user.turns.head)
       put_back(user.turns, group)
     end
     return eligible(user, 1)
@@ -147,10 +149,10 @@ local function read_ring()
   is_whole = opts.users ~= nil or #found < to_read
   local last = found[#found]
   last_read = last and { v = last.v, name = last.name }
-  queue = {}
-  for _, user in ipairs(found) do
-    if not user.is_done then
-      queue[#queue + 1] = user
+  queue = found
+  for i = #queue, 1, -1 do
+    if queue[i].is_done then
+      table.remove(queue, i)
     end
   end
 end
@@ -159,15 +161,15 @@ end
 -- use the slot. Nothing if nobody is left.
 local function next_in_queue()
   while true do
-    local place
-    for i = 1, #queue do
-      if is_within_share(queue[i]) then
-        place = i
-        break
-      end
+    local place, last = queue.head, #queue
+    while place <= last and not is_within_share(queue[place]) do
+      place = place + 1
     end
-    if is_whole or (place and not before(last_read, queue[place])) then
-      return place or (queue[1] and 1)
+    if is_whole and place > last then
+      place = queue.head
+    end
+    if is_whole or (place <= last and not before(last_read, queue[place])) then
+      return place <= last and place
     end
     read_ring() -- somebody beyond what was read may be next
   end
@@ -180,7 +182,7 @@ local function claim_in_fair_order()
     if not place then
       return
     end
-    local user = table.remove(queue, place)
+    local user = take_from(queue, place)
     -- One may be in the ring that the default policy no longer lets in; it leaves when the users are settled.
     if eligible(user, 1) and serve(user) then
       put_back(queue, user)

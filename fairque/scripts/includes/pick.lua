@@ -21,17 +21,21 @@ local function before(a, b)
   return a.name ~= b.name and bytes_before(a.name, b.name)
 end
 
-local function first_users(limit)
-  local found = redis.call('ZRANGE', root .. 'ring', 0, limit - 1, 'WITHSCORES')
-  local queue = {}
+-- A queue of users, or of the groups of one: in order from `head` on.
+local function queue_of(found, load)
+  local queue = { head = 1 }
   for i = 1, #found, 2 do
-    queue[#queue + 1] = load_user(found[i], tonumber(found[i + 1]))
+    queue[#queue + 1] = load(found[i], tonumber(found[i + 1]))
   end
   return queue
 end
 
+local function first_users(limit)
+  return queue_of(redis.call('ZRANGE', root .. 'ring', 0, limit - 1, 'WITHSCORES'), load_user)
+end
+
 local function first_users_among(names)
-  local queue = {}
+  local queue = { head = 1 }
   for _, name in ipairs(names) do
     local v = redis.call('ZSCORE', root .. 'ring', name)
     if v then
@@ -44,17 +48,23 @@ end
 
 local function first_groups(user, limit)
   local found = redis.call('ZRANGE', root .. 'groups:' .. user.name, 0, limit - 1, 'WITHSCORES')
-  local queue = {}
-  for i = 1, #found, 2 do
-    queue[#queue + 1] = load_group(user, found[i], tonumber(found[i + 1]))
+  return queue_of(found, function(name, v)
+    return load_group(user, name, v)
+  end)
+end
+
+local function take_from(queue, place)
+  if place == queue.head then
+    queue.head = place + 1
+    return queue[place]
   end
-  return queue
+  return table.remove(queue, place)
 end
 
 -- Put a charged user or group back where its new virtual time belongs.
 local function put_back(queue, entry)
   local i = #queue
-  while i >= 1 and before(entry, queue[i]) do
+  while i >= queue.head and before(entry, queue[i]) do
     queue[i + 1] = queue[i]
     i = i - 1
   end

@@ -12,8 +12,8 @@ local function service_from(text)
   return tonumber(at) == minute and tonumber(service) or nil
 end
 
-local function service_text(user)
-  return user.service and string.format('%d:%.17g', minute, user.service) or user.saved.service
+local function service_text(service)
+  return string.format('%d:%.17g', minute, service)
 end
 
 local function served(user, step)

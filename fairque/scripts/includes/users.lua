@@ -7,10 +7,12 @@
 -- The users a script touches: each is loaded once, changed in memory, and what changed is written by
 -- settle_users().
 local users = {}
--- The fields of `user:<user>` that are numbers, 0 where absent.
-local NUMBERS = { 'v', 'in_flight', 'live', 'scheduled', 'full_at', 'throttled', 'served', 'busy_ms' }
-local RECORD = { unpack(NUMBERS) }
-RECORD[#RECORD + 1], RECORD[#RECORD + 2], RECORD[#RECORD + 3] = 'groups', 'service', 'policy'
+-- The fields of `user:<user>`: numbers, 0 where absent; then these three.
+local RECORD = {
+  'v', 'in_flight', 'live', 'scheduled', 'full_at', 'throttled', 'served', 'busy_ms',
+  'groups', 'service', 'policy',
+}
+local GROUPS, SERVICE, POLICY_TEXT = 9, 10, 11
 
 -- `ring_v` is the user's score in the ring where the caller has read it already.
 local function load_user(name, ring_v)
@@ -19,16 +21,15 @@ local function load_user(name, ring_v)
     return user
   end
   local stored = redis.call('HMGET', root .. 'user:' .. name, unpack(RECORD))
-  user = { name = name, saved = {} }
-  for i, field in ipairs(NUMBERS) do
-    user[field] = tonumber(stored[i]) or 0
-    user.saved[field] = user[field]
+  user = { name = name, stored = stored }
+  for i = 1, GROUPS - 1 do
+    stored[i] = tonumber(stored[i]) or 0
+    user[RECORD[i]] = stored[i]
   end
-  local n = #NUMBERS
-  user.groups = tonumber(stored[n + 1]) or nil
-  user.saved.groups, user.saved.service = user.groups, stored[n + 2] or nil
-  user.service = service_from(stored[n + 2])
-  user.compiled = stored[n + 3] or nil
+  stored[GROUPS] = tonumber(stored[GROUPS])
+  user.groups = stored[GROUPS]
+  user.service = service_from(stored[SERVICE])
+  user.compiled = stored[POLICY_TEXT] or nil
   user.policy = effective_policy(user.compiled)
   user.ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'ring', name)) -- nil while not in the ring
   user.v = user.ring_v or user.v
@@ -39,18 +40,19 @@ local function load_user(name, ring_v)
 end
 
 local function save_user(user)
-  local saved, changed = user.saved, {}
-  local function note(field, value)
-    if value ~= saved[field] then
-      changed[#changed + 1], changed[#changed + 2] = field, value
-      saved[field] = value
+  local stored, changed = user.stored, {}
+  for i = 1, GROUPS do
+    local value = user[RECORD[i]]
+    if value ~= stored[i] then
+      changed[#changed + 1], changed[#changed + 2] = RECORD[i], value
+      stored[i] = value
     end
   end
-  for _, field in ipairs(NUMBERS) do
-    note(field, user[field])
+  local service = user.service and service_text(user.service)
+  if service and service ~= stored[SERVICE] then
+    changed[#changed + 1], changed[#changed + 2] = 'service', service
+    stored[SERVICE] = service
   end
-  note('groups', user.groups)
-  note('service', service_text(user))
   if changed[1] then
     redis.call('HSET', root .. 'user:' .. user.name, unpack(changed))
   end
