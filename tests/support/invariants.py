@@ -147,40 +147,53 @@ def _users(shard: Shard) -> list[str]:
     eligible = {name for name in shard.users if _is_eligible(shard, name)}
     if shard.ring.keys() != eligible:
         found.append(f"ring {sorted(shard.ring)} is not the eligible users {sorted(eligible)}")
-    for name in shard.throttled:
-        if float(shard.users.get(name, {}).get("throttled", 0)) == 0 or name not in _ready(shard):
-            found.append(f"{name!r} is among the throttled, and should not")
+    found += [
+        f"{name!r} is among the throttled, and should not"
+        for name in shard.throttled
+        if float(shard.users.get(name, {}).get("throttled", 0)) == 0 or name not in _ready(shard)
+    ]
     if shard.index.keys() != shard.users.keys():
         found.append(f"the index {sorted(shard.index)} is not the users with a record {sorted(shard.users)}")
-    running = Counter(member.partition(":")[0] for member in shard.places["leases"])
-    live = Counter(
-        member.partition(":")[0] for member, places in _where(shard).items() if places[0] in LIVE_PLACES
-    )
-    scheduled = Counter(member.partition(":")[0] for member in shard.places["scheduled"])
-    failed = Counter(member.partition(":")[0] for member in shard.places["failed"])
-    found += [f"{name!r} has tasks and no record" for name in live.keys() - shard.users.keys()]
+    found += [f"{name!r} has a lane and no record" for name in _ready(shard) - shard.users.keys()]
     for name, record in shard.users.items():
-        counted = {
-            "in_flight": running[name],
-            "live": live[name],
-            "scheduled": scheduled[name],
-            "failed": failed[name],
-        }
-        for field, number in counted.items():
-            if int(record.get(field, 0)) != number:
-                found.append(f"{name!r} has {field} {record.get(field)}, and there are {number}")
-        lanes = {lane.partition(":")[2] for lane in shard.lane_names if lane.partition(":")[0] == name}
-        if "groups" in record and shard.group_rings[name] != lanes:
-            found.append(f"{name!r} has groups {shard.group_rings[name]} in turn, and lanes {lanes}")
-        if "groups" not in record and (shard.group_rings[name] or lanes - {""}):
-            found.append(f"{name!r} has lanes {lanes} and no groups")
-        if (shard.index.get(name) == 0) != (live[name] > 0):
-            found.append(
-                f"{name!r} stands at {shard.index.get(name)} in the index with {live[name]} live tasks"
-            )
+        found += _groups(shard, name, record)
         if name in shard.ring and float(record.get("v", 0)) != shard.ring[name]:
             found.append(f"{name!r} is at {shard.ring[name]} in the ring and {record.get('v')} in its record")
+    return found + _counts(shard)
+
+
+def _counts(shard: Shard) -> list[str]:
+    where = {member: places[0] for member, places in _where(shard).items()}
+
+    def count(*places: str) -> Counter[str]:
+        return Counter(member.partition(":")[0] for member, place in where.items() if place in places)
+
+    live = count(*LIVE_PLACES)
+    counts = {
+        "in_flight": count("leases"),
+        "live": live,
+        "scheduled": count("scheduled"),
+        "failed": count("failed"),
+    }
+    found = [f"{name!r} has tasks and no record" for name in live.keys() - shard.users.keys()]
+    for name, record in shard.users.items():
+        found += [
+            f"{name!r} has {field} {record.get(field)}, and there are {numbers[name]}"
+            for field, numbers in counts.items()
+            if int(record.get(field, 0)) != numbers[name]
+        ]
+        if (shard.index.get(name) == 0) != (live[name] > 0):
+            found.append(f"{name!r} is at {shard.index.get(name)} in the index with {live[name]} live tasks")
     return found
+
+
+def _groups(shard: Shard, name: str, record: dict[str, str]) -> list[str]:
+    lanes = {lane.partition(":")[2] for lane in shard.lane_names if lane.partition(":")[0] == name}
+    if "groups" in record and shard.group_rings[name] != lanes:
+        return [f"{name!r} has groups {shard.group_rings[name]} in turn, and lanes {lanes}"]
+    if "groups" not in record and (shard.group_rings[name] or lanes - {""}):
+        return [f"{name!r} has lanes {lanes} and no groups"]
+    return []
 
 
 def _ready(shard: Shard) -> set[str]:

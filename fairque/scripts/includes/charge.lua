@@ -26,6 +26,6 @@ local function correct(user, run, seconds)
   served(user, step)
   if user.groups then
     local group = load_group(user, run.group)
-    group.v = group.v + step_of(seconds, 1) - step_of(run.charged, 1)
+    group.v = group.v + (step_of(seconds, 1) - step_of(run.charged, 1))
   end
 end
