@@ -38,7 +38,7 @@ def check_limits(name: str, value: float) -> None:
     """
     least, most = LIMITS[name]
     if not least <= value <= most:
-        raise ConfigurationError(f"--{name} {value:g}: must be from {least:,} to {most:,}")
+        raise ConfigurationError(f"--{name} {value:.15g}: must be from {least:,} to {most:,}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

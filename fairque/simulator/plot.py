@@ -79,7 +79,8 @@ def _draw_waits(axes: Any, comparison: Comparison) -> None:
         axes.bar(spots, heights, width * 0.85, bottom=low, color=color, alpha=0.55, label=one.policy)
         axes.hlines(low + high, *_ends(spots * 2, width * 0.85), color=color, linewidth=2)
     axes.set_yscale("log")
-    axes.margins(y=0.1)
+    least, most = axes.dataLim.intervaly
+    axes.set_ylim(least / 1.5, most * 3)  # room for the legend
     labels = [f"{name}\n{comparison.offered.users[name]:,} users" for name in CLASSES]
     axes.set_xticks(range(len(CLASSES)), labels)
     axes.set_title("Wait for a slot, median to 99th percentile, seconds", fontsize=10)
