@@ -1,4 +1,7 @@
-"""A comparison as a picture: waits by class, and lag against its bound. Needs the extra `plot`."""
+"""A comparison as a picture: waits by class, and lag against its bound. Needs the extra `plot`.
+
+The one in the documentation: `fairque simulate --plot docs/img/simulate.png`.
+"""
 
 from __future__ import annotations
 

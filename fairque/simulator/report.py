@@ -25,8 +25,9 @@ def show(comparison: Comparison, console: Console) -> None:
     offered = comparison.offered
     load = "all at once" if comparison.load is None else f"load {comparison.load:.0%}"
     console.print(
-        f"{offered.tasks:,} tasks of {sum(offered.users.values()):,} users, {number(offered.work)} s of work "
-        f"arriving over {number(offered.seconds)} s, on {comparison.slots:,} slots ({load})",
+        f"{_count(offered.tasks, 'task')} of {_count(sum(offered.users.values()), 'user')}, "
+        f"{number(offered.work)} s of work "
+        f"arriving over {number(offered.seconds)} s, on {_count(comparison.slots, 'slot')} ({load})",
         highlight=False,
     )
     console.print(f"Classes: {CLASS_RULE}.", style="dim", highlight=False)
@@ -35,6 +36,10 @@ def show(comparison: Comparison, console: Console) -> None:
     console.print()
     console.print(_fairness_table(comparison))
     console.print(_footnote(comparison), style="dim", highlight=False)
+
+
+def _count(amount: int, thing: str) -> str:
+    return f"{amount:,} {thing}{'' if amount == 1 else 's'}"
 
 
 def _waits_table(comparison: Comparison) -> Table:

@@ -75,7 +75,7 @@ def test_a_trace_of_ones_own_runs_on_the_slots_given(simulate: Simulate, tmp_pat
     file.write_text(TRACE, encoding="utf-8")
     code, out, _ = simulate("--trace", str(file), "--slots", "1")
     assert code == 0
-    assert "4 tasks of 2 users, 4.00 s of work arriving over 0.10 s, on 1 slots" in out
+    assert "4 tasks of 2 users, 4.00 s of work arriving over 0.10 s, on 1 slot (load 4000%)" in out
     _, out, _ = simulate("--trace", str(file), "--slots", "1", "--json")
     waits = {name: one["wait_seconds"]["medium"]["p50"] for name, one in json.loads(out)["policies"].items()}
     assert waits == {"fifo": 2.9, "round-robin": 1.9, "fair-tasks": 1.9, "fair-time": 0.9}

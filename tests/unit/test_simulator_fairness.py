@@ -54,7 +54,7 @@ def test_the_worst_lag_is_what_its_definition_says(
     assert worst_lag(runs, unit, weights) == (None if expected is None else pytest.approx(expected))
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(TRACES, SLOTS, WEIGHTS)
 def test_fair_tasks_keeps_any_two_users_within_one_task_of_each(
     arrivals: list[Arrival], slots: int, weights: dict[str, float]
@@ -69,7 +69,7 @@ def test_without_weights_that_is_exactly_two_tasks(arrivals: list[Arrival], slot
     assert (worst_lag(simulated(arrivals, "fair-tasks", slots), "tasks", {}) or 0) in {0, 1, 2}
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(TRACES, SLOTS, WEIGHTS)
 def test_fair_time_keeps_any_two_users_within_twice_what_runs_at_once(
     arrivals: list[Arrival], slots: int, weights: dict[str, float]
@@ -78,7 +78,6 @@ def test_fair_time_keeps_any_two_users_within_twice_what_runs_at_once(
     assert (worst_lag(runs, "seconds", weights) or 0) <= seconds_bound(runs, weights) + 1e-6
 
 
-@settings(max_examples=200)
 @given(TRACES, WEIGHTS)
 def test_on_one_slot_that_is_two_of_the_largest_tasks(
     arrivals: list[Arrival], weights: dict[str, float]
