@@ -122,7 +122,7 @@ def test_progress_adds_up_to_every_task() -> None:
 
 @pytest.mark.parametrize("arrivals", ["poisson", "bursty"])
 def test_small_users_wait_far_less_under_the_fair_orders(arrivals: str) -> None:
-    work = generate(Workload(tasks=4000, arrivals=arrivals, load=1.2))  # type: ignore[arg-type]
+    work = generate(Workload(tasks=2500, arrivals=arrivals, load=1.2))  # type: ignore[arg-type]
     fifo, *_, by_tasks, by_time = compare(work, ORDERS, 8).measured
     for fair in (by_tasks, by_time):
         assert fair.waits["small"].p95 < fifo.waits["small"].p95 / 3

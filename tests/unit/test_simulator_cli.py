@@ -131,19 +131,13 @@ def test_a_picture_of_little_is_drawn_too(
     assert plot.stat().st_size > 5000
 
 
-def test_without_matplotlib_the_extra_is_named_before_anything_runs(tmp_path: Path) -> None:
-    code = "import sys; sys.modules['matplotlib'] = None; from fairque.cli import main; main()"
-    ran = subprocess.run(
-        [sys.executable, "-c", code, "simulate", "--plot", str(tmp_path / "a.png")],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr == (
-        "fairque: --plot needs matplotlib, which is not installed: pip install 'fairque[plot]'\n"
-    )
+def test_without_matplotlib_the_extra_is_named_before_anything_runs(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    code, out, err = simulate("--plot", str(tmp_path / "a.png"))
+    assert (code, out) == (2, "")
+    assert err == "fairque: --plot needs matplotlib, which is not installed: pip install 'fairque[plot]'\n"
 
 
 @pytest.mark.parametrize(
