@@ -10,6 +10,7 @@ import typer
 from fairque import __version__
 from fairque.cli.demo import demo
 from fairque.cli.looking import stats
+from fairque.cli.simulate import simulate
 from fairque.cli.worker import worker
 from fairque.core.exceptions import FairQueueError
 
@@ -49,5 +50,5 @@ def _root(
     """A task queue on Redis or Valkey that gives every user a fair share of the workers."""
 
 
-for command in (worker, stats, demo):
+for command in (worker, stats, demo, simulate):
     app.command()(command)
