@@ -76,9 +76,12 @@ class Ring:
     forgets: bool = False  # whether names outside stand at the floor, once it has passed them
 
     def __contains__(self, name: str) -> bool:
+        return self._place(name) is not None
+
+    def _place(self, name: str) -> int | None:
         entry = self._entry(name)
         place = bisect_left(self.inside, entry)
-        return place < len(self.inside) and self.inside[place] == entry
+        return place if place < len(self.inside) and self.inside[place] == entry else None
 
     def _entry(self, name: str) -> tuple[float, bytes, str]:
         return self.v.get(name, 0.0), name.encode(), name
@@ -95,8 +98,9 @@ class Ring:
             insort(self.inside, self._entry(name))
 
     def leave(self, name: str) -> None:
-        if name in self:
-            self.inside.remove(self._entry(name))
+        place = self._place(name)
+        if place is not None:
+            del self.inside[place]
 
     def serve(self, name: str, cost: float, weight: float) -> None:
         """Charge a name that is picked."""
@@ -105,14 +109,14 @@ class Ring:
         self.move(name, step_of(cost, weight, v))
 
     def move(self, name: str, by: float) -> None:
-        was_inside = name in self
-        if was_inside:
-            self.inside.remove(self._entry(name))
+        place = self._place(name)
+        if place is not None:
+            del self.inside[place]
         v = self.v.get(name, 0.0)
-        if self.forgets and not was_inside:
+        if self.forgets and place is None:
             v = max(v, self.floor)
         self.v[name] = v + by
-        if was_inside:
+        if place is not None:
             insort(self.inside, self._entry(name))
 
     def names(self) -> Iterator[str]:
