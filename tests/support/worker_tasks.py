@@ -210,3 +210,10 @@ def plain_around_async(number: int) -> Any:
         return current_task().user_id, number
 
     return later()
+
+
+@task(name="tests.note_and_sleep", max_retries=0)
+def note_and_sleep(journal: str, seconds: float) -> None:
+    write(journal, f"began {time.monotonic()} {os.getpid()}")
+    time.sleep(seconds)
+    write(journal, f"ended {time.monotonic()} {os.getpid()}")
