@@ -92,6 +92,7 @@ def _read_user(
         live=whole("live"),
         virtual_time=float(ring_v if ring_v is not None else stored.get("v", 0)),
         eligible=ring_v is not None,
+        throttled=whole("throttled") > 0,
         weight=float(policy.get("weight") or 1),
         paused=policy.get("paused") or False,
         served=whole("served"),
