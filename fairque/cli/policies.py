@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fairque.cli.showing import plain, print_table, table
+from fairque.cli.showing import console, plain, table
 from fairque.core.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def show_policy(layers: Layers) -> None:
     values, origin = _values(layers.policy()), sources(layers)
     for field, value in values.items():
         rows.add_row(field, value, origin[field])
-    print_table(rows)
+    console().print(rows)
 
 
 def _values(policy: UserPolicy) -> dict[str, str]:

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from rich.console import Console
     from rich.table import Table
 
     from fairque.core.records import UserStats
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 NONE = "-"
 PIPED_WIDTH = 1000  # columns where no terminal limits them
 UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
-LONGEST_SHOWN = 40  # characters of an id in one line of a terminal
+LONGEST_SHOWN = 36  # characters of an id in one line of a terminal; a UUID has as many
 
 
 def plain(text: str) -> str:
@@ -81,21 +82,34 @@ def table(first: str, *, right: Sequence[str] = (), left: Sequence[str] = ()) ->
     return found
 
 
-def print_table(rows: Table) -> None:
-    """Print a table; a terminal that is too narrow wraps its lines rather than losing digits."""
+def console() -> Console:
+    """Where tables go: as wide as the terminal; one line for each row where there is none."""
     from rich.console import Console  # noqa: PLC0415 - not needed for --json
 
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    console.width = max(console.width, console.measure(rows).minimum)
-    console.print(rows)
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
 def print_users(rows: Iterable[tuple[UserStats, Mapping[str, str]]]) -> None:
-    """A table of users with these cells by the names of their columns, and the state of each."""
+    """A table of users: their cells by the names of the columns, and their states.
+
+    Columns for which a terminal has no room are left out, from the right, and named below.
+    """
+    listed, target = list(rows), console()
+    room, everything = target.width, target.options.update(width=PIPED_WIDTH)
+    shown = list(listed[0][1])
+    left_out: list[str] = []
+    while target.measure(found := _of_users(listed, shown), options=everything).maximum > room and shown:
+        left_out.insert(0, " ".join(shown.pop().split()))
+    target.print(found)
+    if left_out:
+        typer.echo(f"No room for {', '.join(left_out)}: widen the terminal, or see --json.")
+
+
+def _of_users(rows: Iterable[tuple[UserStats, Mapping[str, str]]], shown: Sequence[str]) -> Table:
     from rich.text import Text  # noqa: PLC0415 - not needed for --json
 
-    listed = list(rows)
-    found = table("user", right=tuple(listed[0][1]), left=("state",))
-    for user, cells in listed:
-        found.add_row(Text(plain(user.user_id)), *cells.values(), state_of(user))  # Text: not as markup
-    print_table(found)
+    found = table("user", right=shown, left=("state",))
+    for user, cells in rows:
+        # Text: not as markup.
+        found.add_row(Text(plain(user.user_id)), *(cells[name] for name in shown), state_of(user))
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,7 +32,7 @@ user = typer.Typer(
 )
 
 
-def _open(config: Any, url: str | None, queue: str | None) -> AbstractContextManager[TaskQueue]:
+def _open(config: Path | None, url: str | None, queue: str | None) -> AbstractContextManager[TaskQueue]:
     from fairque.queue.queue import TaskQueue  # noqa: PLC0415 - --help and --version stay fast
 
     return TaskQueue(configuration(config, url, queue))

@@ -136,6 +136,21 @@ def test_users_are_one_json_object_for_machines(run: Run, tasks: TaskQueue, root
     assert data(run("users", "--json"))["next_offset"] is None
 
 
+def test_a_narrow_terminal_loses_columns_and_says_so_but_no_digits(
+    run: Run, tasks: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(tasks, "x" * 90, "1")
+    push(tasks, "acme", "1", "2")
+    monkeypatch.setenv("TERM", "dumb")  # 80 columns, no colours
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    shown = good(run("users"))
+    assert max(map(len, shown.splitlines()[:-1])) <= 80
+    assert "…" not in shown
+    assert shown.count("x" * 36) == 2  # the id is folded
+    assert lines_of(shown)["acme"] == ["2", "0", "0", "eligible"]
+    assert "No room for failed, weight, served, worker seconds, wait p50, " in " ".join(shown.split())
+
+
 def test_stats_tell_whether_the_service_is_fair(run: Run, tasks: TaskQueue) -> None:
     tasks.set_policy("slow", UserPolicy(rate=0.001))
     for user in ("slow", "a", "b"):
