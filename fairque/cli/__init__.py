@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fairque import __version__
 from fairque.cli.demo import demo
-from fairque.cli.looking import stats
+from fairque.cli.looking import explain, stats, users
 from fairque.cli.simulate import simulate
+from fairque.cli.user import pause, resume, user
 from fairque.cli.worker import worker
 from fairque.core.exceptions import FairQueueError
 
+
+class InOrder(TyperGroup):
+    """Shows the commands in this order; typer would put the groups first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        first = ("worker", "stats", "users", "user", "explain", "pause", "resume")
+        return sorted(super().list_commands(ctx), key=lambda name: first.index(name) if name in first else 99)
+
+
 app = typer.Typer(
     name="fairque",
+    cls=InOrder,
     help="A task queue on Redis or Valkey that gives every user a fair share of the workers.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -50,5 +62,6 @@ def _root(
     """A task queue on Redis or Valkey that gives every user a fair share of the workers."""
 
 
-for command in (worker, stats, demo, simulate):
+for command in (worker, stats, users, explain, pause, resume, demo, simulate):
     app.command()(command)
+app.add_typer(user)

@@ -31,8 +31,14 @@ QueueOption = Annotated[str | None, typer.Option("--queue", metavar="NAME", help
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
-def configuration(file: Path | None, url: str | None, queue: str | None) -> FairQueueConfig:
-    """The settings that --config, --url and --queue mean together."""
+def configuration(
+    file: Path | None, url: str | None, queue: str | None, *, with_policies: bool = False
+) -> FairQueueConfig:
+    """The settings that --config, --url and --queue mean together.
+
+    The users' policies stay out, unless asked for: whoever only looks, with whatever file, must not publish
+    them anew.
+    """
     from fairque.core.config import FairQueueConfig, QueueConfig, load_worker_config  # noqa: PLC0415
 
     if file is not None and file.name != "common.yaml" and (file.parent / "common.yaml").exists():
@@ -46,4 +52,4 @@ def configuration(file: Path | None, url: str | None, queue: str | None) -> Fair
     if queue is not None:
         named = QueueConfig(**{**dict(config.queue), "name": queue})
         config = config.model_copy(update={"queue": named})
-    return config
+    return config if with_policies else FairQueueConfig(redis=config.redis, queue=config.queue)

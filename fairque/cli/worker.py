@@ -46,7 +46,7 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     from fairque.worker.worker import Worker  # noqa: PLC0415
 
     _start_logging(log_level)
-    settings = configuration(config, url, queue)
+    settings = configuration(config, url, queue, with_policies=True)
     _import_tasks(modules)
     with TaskQueue(settings) as tasks:
         engine = Worker(tasks, concurrency=concurrency, burst=burst)

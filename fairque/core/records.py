@@ -82,6 +82,7 @@ class UserStats(msgspec.Struct, frozen=True):
         live: Tasks that have not ended.
         virtual_time: How much service it has received, on the clock by which users take turns.
         eligible: Whether it has ready work and nothing holds it back.
+        throttled: Whether nothing but its rate holds it back.
         weight, paused: From its policy.
         served: Attempts started since the user is known.
         stolen: Those of them that were stolen.
@@ -99,6 +100,7 @@ class UserStats(msgspec.Struct, frozen=True):
     live: int
     virtual_time: float
     eligible: bool
+    throttled: bool
     weight: float
     paused: bool
     served: int

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LONGEST_BATCH = 1000  # tasks of one claim, users of one filter, rows of one page
+LARGEST_OFFSET = 10**12  # more rows than fit a server
 
 
 def user_names(users: Sequence[str] | None) -> list[str] | None:
@@ -34,6 +35,8 @@ def batch_limit(value: int) -> int:
 
 
 def page_offset(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise TaskValidationError(f"offset must be a whole number from 0 on, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_OFFSET:
+        raise TaskValidationError(
+            f"offset must be a whole number from 0 to {LARGEST_OFFSET:,}, not {value!r}"
+        )
     return value

@@ -67,10 +67,13 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
                 estimated_start=_moment(due),
             )
         case TaskState.STARTED:
-            return _replace(
-                task,
-                reason=f"it is running; without a heartbeat its lease ends at {_clock(float(found.at))}",
-            )
+            expiry = float(found.at)
+            lease = f"without a heartbeat its lease ends at {_clock(expiry)}"
+            if expiry <= found.now:
+                lease = (
+                    "its lease has run out, and it will be taken back: no heartbeat has come from its worker"
+                )
+            return _replace(task, reason=f"it is running; {lease}")
         case TaskState.FAILED:
             return _replace(
                 task, reason="it failed and is in the dead letter queue: requeue(…) runs it again"
@@ -115,23 +118,23 @@ def _reason(found: Found, limit: str | None, until: float | None) -> str:
     policy = found.policy
     match limit:
         case "queue_paused":
-            return "the queue is paused: resume() lets it go on"
+            return "the queue is paused, and starts nothing until it is resumed"
         case "paused":
-            return "its user is paused: resume_user(…) lets it go on"
+            return "its user is paused, and starts nothing until it is resumed"
         case "max_concurrency":
-            held = f"its user runs {found.in_flight} tasks, as many as its max_concurrency allows"
+            held = f"its user runs as many tasks as its max_concurrency allows: {found.in_flight}"
         case "rate":
             held = f"its user may start {policy.rate:g} tasks a second, the next at {_clock(until)}"
+        case _ if found.ring_rank is None:
+            held = "its user takes its turn with the next claim"
         case _:
-            held = f"{found.ring_rank or 0} of {found.ring_size} ready users have their turn before its user"
+            held = f"{found.ring_rank} of {found.ring_size} ready users have their turn before its user"
             if policy.share is not None:
                 held += f", which may use {policy.share:.0%} of the slots while others can use them"
-    others = (
-        f", and {found.groups - 1} other groups of its user take turns with its own"
-        if found.groups > 1
-        else ""
-    )
-    return f"{held}; {found.lane_rank} tasks are before it in its lane{others}"
+    others = found.groups - 1
+    turns = f", which takes turns with {others} other groups of its user" if others > 0 else ""
+    before = f"{found.lane_rank} are before it" if found.lane_rank else "it is the first"
+    return f"{held}; {before} in its lane{turns}"
 
 
 def _start(found: Found) -> float | None:

@@ -64,24 +64,19 @@ def _number(value: bytes | None) -> float:
 def read_users(reply: Any) -> list[UserStats]:
     """The reply of users.lua."""
     now, default, *found = reply
-    return [_read_user(now, default, *fields) for fields in groups(found, 5)]
+    return [_read_user(now, default, fields) for fields in groups(found, 6)]
 
 
-def _read_user(
-    now: int,
-    default: bytes | None,
-    name: bytes,
-    record: list[bytes],
-    ring_v: bytes | None,
-    *waits: list[bytes],
-) -> UserStats:
+def _read_user(now: int, default: bytes | None, fields: list[Any]) -> UserStats:
+    name, record, ring_v, throttled_until, *waits = fields
     stored = {field.decode(): value for field, value in groups(record, 2)}
 
     def whole(field: str) -> int:
         return int(float(stored.get(field, 0)))
 
     policy = msgspec.json.decode(default or b"{}") | msgspec.json.decode(stored.get("policy", b"{}"))
-    throttled_now = now - whole("throttled") if whole("throttled") else 0
+    until = _number(throttled_until)
+    throttled_now = max(0.0, min(now, until) - whole("throttled")) if until else 0.0
     p50, p95, p99 = _percentiles(waits, (0.5, 0.95, 0.99))
     return UserStats(
         user_id=unescape(name.decode()),
@@ -92,6 +87,7 @@ def _read_user(
         live=whole("live"),
         virtual_time=float(ring_v if ring_v is not None else stored.get("v", 0)),
         eligible=ring_v is not None,
+        throttled=until > now,
         weight=float(policy.get("weight") or 1),
         paused=policy.get("paused") or False,
         served=whole("served"),
@@ -104,7 +100,7 @@ def _read_user(
     )
 
 
-def _percentiles(histograms: tuple[list[bytes], ...], which: tuple[float, ...]) -> list[float | None]:
+def _percentiles(histograms: list[list[bytes]], which: tuple[float, ...]) -> list[float | None]:
     """Waits in seconds, from buckets of milliseconds (includes/waits.lua)."""
     buckets: dict[int, int] = {}
     for histogram in histograms:

@@ -74,7 +74,9 @@ class PolicyCommands:
             layers = yield self.layers(user_id)
             now = UserPolicy.from_wire(layers.default, layers.configured, layers.live)
             given = UserPolicy.from_wire(layers.live).model_dump(exclude_unset=True) | changes
-            if given.get("burst") is not None and given.get("rate") is None and now.rate is not None:
+            if "rate" in changes and changes["rate"] is None:
+                given["burst"] = changes.get("burst")  # an earlier burst goes with its rate
+            elif given.get("burst") is not None and given.get("rate") is None and now.rate is not None:
                 given["rate"] = now.rate
             live = _text(UserPolicy(**given).to_wire())
             if (yield self._change(user_id, live=live, expected=layers.live_text)):

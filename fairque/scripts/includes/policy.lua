@@ -19,14 +19,16 @@ local function policy_of(layers)
   return policy
 end
 
-local default_layer, default_policy
+local default_layer, default_policy = {}, { weight = 1 }
 
 local function use_default(text)
-  default_layer = text and cjson.decode(text) or {}
+  default_layer = cjson.decode(text)
   default_policy = policy_of({ default_layer })
 end
 
-use_default(settings[1])
+if settings[1] then
+  use_default(settings[1])
+end
 
 local function effective_policy(compiled)
   return compiled and policy_of({ cjson.decode(compiled), default_layer }) or default_policy

@@ -108,8 +108,9 @@ local function settle_throttled(user)
       end
     end
   elseif user.throttled > 0 then
+    local till = math.min(now, math.ceil(redis.call('ZSCORE', root .. 'throttled', user.name) or now))
     redis.call('ZREM', root .. 'throttled', user.name)
-    redis.call('HINCRBY', root .. 'user:' .. user.name, 'throttled_ms', math.max(0, now - user.throttled))
+    redis.call('HINCRBY', root .. 'user:' .. user.name, 'throttled_ms', math.max(0, till - user.throttled))
     user.throttled = 0
   end
 end
