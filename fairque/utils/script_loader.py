@@ -11,6 +11,7 @@ from fairque.core.exceptions import ScriptSourceError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 _INCLUDE = re.compile(r'^--- @include "([^"]+)"\s*$')
+_INNER = "--- @inner"  # what follows becomes a function inside of what came before; shard.lua says why
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,11 @@ class ScriptLoader:
         """
         script = self._loaded.get(name)
         if script is None:
-            source = "\n".join(self._expand(name, (), set())) + "\n"
+            lines = self._expand(name, (), set())
+            if _INNER in lines:
+                lines[lines.index(_INNER)] = "local function inner()"
+                lines += ["end", "return inner()"]
+            source = "\n".join(lines) + "\n"
             sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             script = self._loaded[name] = Script(name, source, sha)
         return script

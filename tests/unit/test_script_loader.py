@@ -120,3 +120,17 @@ def test_scripts_that_only_look_are_declared_so() -> None:
         if "no-writes" in ScriptLoader().load(name).source.splitlines()[0]
     }
     assert lookers == {"failed", "get", "health", "result", "stats", "users"}
+
+
+def test_what_follows_the_inner_mark_is_a_function_inside_of_what_came_before(tmp_path: Path) -> None:
+    write(tmp_path, "base", "local root = KEYS[1]", "--- @inner")
+    write(tmp_path, "one", "#!lua", '--- @include "base"', "return root")
+    source = ScriptLoader(tmp_path).load("one").source
+    assert source.splitlines() == [
+        "#!lua",
+        "local root = KEYS[1]",
+        "local function inner()",
+        "return root",
+        "end",
+        "return inner()",
+    ]

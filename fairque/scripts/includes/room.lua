@@ -40,10 +40,27 @@ local function over_limit(size, rest, only_new)
   end
 end
 
+local function is_limited(size, rest)
+  if opts.max_queued then
+    return true
+  end
+  for i = 1, size do
+    if load_user(ARGV[3 * i - 1]).policy.max_queued then
+      return true
+    end
+  end
+  for name in pairs(rest) do
+    if load_user(name).policy.max_queued then
+      return true
+    end
+  end
+  return false
+end
+
 -- The error of a push that does not fit; nothing for one that does.
 local function no_room(size)
   local rest = opts.rest or {}
-  if not over_limit(size, rest, false) then
+  if not is_limited(size, rest) or not over_limit(size, rest, false) then
     return nil
   end
   if next(rest) and is_known(1) then
