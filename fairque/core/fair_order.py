@@ -119,6 +119,12 @@ class Ring:
         if place is not None:
             insort(self.inside, self._entry(name))
 
+    def lift(self, name: str, v: float) -> None:
+        """Being passed over earns no credit, and holds down no floor: a name moves up to where service is."""
+        self.leave(name)
+        self.v[name] = v
+        insort(self.inside, self._entry(name))
+
     def names(self) -> Iterator[str]:
         return (name for _, _, name in self.inside)
 
@@ -180,9 +186,11 @@ class FairOrder(Generic[T]):
     def pick(self, now: float, users: Collection[str] | None = None) -> Attempt[T] | None:
         """Start the task that is next, among these users or all; None if nobody is eligible."""
         self._settle([name for name, due in self._throttled.items() if due <= now], now)
-        name = self._next(users)
+        name, passed = self._next(users)
         if name is None:
             return None
+        for other in passed:
+            self.ring.lift(other, self.ring.v[name])
         user, weight = self._users[name], self._users[name].policy.weight
         group = next(user.groups.names())
         task, function = user.lanes[group].popleft()
@@ -220,15 +228,15 @@ class FairOrder(Generic[T]):
         """When the next throttled user may start again; None if no one is throttled."""
         return min(self._throttled.values(), default=None)
 
-    def _next(self, among: Collection[str] | None) -> str | None:
-        """The first in the ring that is within its share; if all are beyond theirs, the first."""
-        beyond = None
+    def _next(self, among: Collection[str] | None) -> tuple[str | None, list[str]]:
+        """The first in the ring that is within its share, and who was passed over; else the first of all."""
+        beyond: list[str] = []
         for name in self.ring.names():
             if among is None or name in among:
                 if self._is_within_share(self._users[name]):
-                    return name
-                beyond = beyond or name
-        return beyond
+                    return name, beyond
+                beyond.append(name)
+        return beyond[0] if beyond else None, []
 
     def _is_within_share(self, user: _User[T]) -> bool:
         share = user.policy.share

@@ -94,7 +94,7 @@ local function pop(user)
     if popped[1] then
       return popped, group
     end
-    take_from(turns, turns.head)
+    take_first(turns)
   end
   return {}
 end
@@ -112,7 +112,7 @@ local function serve(user)
   if record and not has_expired(header) then
     start(user, group, member, place_text(popped[2]), header, record)
     if group then
-      take_from(user.turns, user.turns.head)
+      take_first(user.turns)
       put_back(user.turns, group)
     end
     return eligible(user, 1)
@@ -175,6 +175,26 @@ local function next_in_queue()
   end
 end
 
+-- Serve the user at a place of the queue. Who stands before it is passed over, being beyond its share, and gets
+-- no credit for that: it moves up to where service has come to, or it would hold down the floor.
+local function serve_at(place)
+  local passed = { unpack(queue, queue.head, place - 1) }
+  queue.head = place
+  local user = take_first(queue)
+  local v, starts = user.v, #started
+  -- One may be in the ring that the default policy no longer lets in; it leaves when the users are settled.
+  local again = eligible(user, 1) and serve(user)
+  for _, other in ipairs(passed) do
+    other.v = #started > starts and v or other.v
+    put_back(queue, other)
+  end
+  if again then
+    put_back(queue, user)
+  else
+    user.is_done = true
+  end
+end
+
 local function claim_in_fair_order()
   read_ring()
   while #started < opts.limit and skipped < SKIP_LIMIT do
@@ -182,13 +202,7 @@ local function claim_in_fair_order()
     if not place then
       return
     end
-    local user = take_from(queue, place)
-    -- One may be in the ring that the default policy no longer lets in; it leaves when the users are settled.
-    if eligible(user, 1) and serve(user) then
-      put_back(queue, user)
-    else
-      user.is_done = true
-    end
+    serve_at(place)
   end
   unfinished = unfinished or skipped >= SKIP_LIMIT
 end

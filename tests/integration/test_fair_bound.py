@@ -16,7 +16,7 @@ from fairque.core.fair_order import FIRST_ESTIMATE
 from fairque.core.models import Task
 from fairque.queue.queue import TaskQueue
 from fairque.utils.embedded import EmbeddedServer
-from tests.support.fair_bound import HISTORIES, USERS, WEIGHTS, Bound
+from tests.support.fair_bound import CAPS, HISTORIES, USERS, WEIGHTS, Bound, without_share
 
 SLOTS = 4
 PROFILE = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
@@ -35,6 +35,7 @@ class Watched:
         self.queue = TaskQueue(FairQueueConfig(redis=redis, queue=queue))
         self.bound = bound
         self.weights = weights
+        self.caps: dict[str, int | str | None] = dict.fromkeys(USERS)
         self.service = dict.fromkeys(USERS, 0.0)
         self.running: list[Task[Any]] = []
 
@@ -47,7 +48,7 @@ class Watched:
 
     def watch(self) -> None:
         eligible = {user.user_id for user in self.queue.users() if user.eligible}
-        self.bound.watch(self.service, eligible)
+        self.bound.watch(self.service, without_share(eligible, self.caps))
 
     def follow(self, history: list[tuple[Any, ...]]) -> None:
         for what, *values in history:
@@ -100,15 +101,18 @@ def test_two_eligible_users_never_drift_apart_by_more_than_one_charge_each(
     @PROFILE
     @given(
         weights=st.fixed_dictionaries(dict.fromkeys(USERS, WEIGHTS)),
-        caps=st.fixed_dictionaries(dict.fromkeys(USERS, st.sampled_from([None, None, 1, 3]))),
+        caps=st.fixed_dictionaries(dict.fromkeys(USERS, CAPS)),
         history=HISTORIES,
     )
-    def check(weights: dict[str, float], caps: dict[str, int | None], history: list[tuple[Any, ...]]) -> None:
+    def check(
+        weights: dict[str, float], caps: dict[str, int | str | None], history: list[tuple[Any, ...]]
+    ) -> None:
         # A charge is one task. Of seconds it is the first estimate, and so is each of the refunds that the
         # attempts in flight may bring: their tasks run for some milliseconds.
         largest = dict.fromkeys(USERS, 1.0 if cost == "tasks" else FIRST_ESTIMATE * (1 + SLOTS))
         watched = Watched(server, Bound(weights, largest), weights, cost)
         try:
+            watched.caps = caps
             for user in USERS:
                 policy = UserPolicy(weight=weights[user], max_concurrency=caps[user])
                 watched.queue.set_policy(user, policy)

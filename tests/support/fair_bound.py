@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 USERS = "abcde"
 ROUNDING = 1e-9
 
+# A user's limit: of tasks at once, or a share of the slots. Being beyond a share is no claim to service.
+CAPS = st.sampled_from([None, None, 1, 3, "20%", "50%"])
+
 # What may happen, for whoever it happens to: weights mostly near each other, and some far apart.
 WEIGHTS = st.one_of(st.floats(0.5, 4), st.floats(0.01, 100), st.just(1.0))
 USER = st.sampled_from(USERS)
@@ -17,6 +20,11 @@ PUSHES = st.tuples(st.just("push"), USER, st.integers(1, 20))
 PICKS = st.tuples(st.just("pick"), st.integers(1, 12))
 ENDS = st.tuples(st.just("end"), st.integers(1, 12), st.integers(0, 50))
 HISTORIES = st.lists(st.one_of(PUSHES, PICKS, PICKS, ENDS), min_size=30, max_size=120)
+
+
+def without_share(users: set[str], caps: Mapping[str, int | str | None]) -> set[str]:
+    """Those who have a claim to service whenever they are eligible."""
+    return {user for user in users if not isinstance(caps[user], str)}
 
 
 class Bound:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fairque.core.fair_order import Attempt, FairOrder, Tokens, correction, step_of
 from fairque.core.user_policy import UserPolicy
-from tests.support.fair_bound import HISTORIES, USERS, WEIGHTS, Bound
+from tests.support.fair_bound import CAPS, HISTORIES, USERS, WEIGHTS, Bound, without_share
 
 
 def backlog(order: FairOrder[int], user: str, count: int, now: float = 0, **options: str) -> None:
@@ -33,11 +33,11 @@ def take(order: FairOrder[int], count: int, now: float = 0) -> list[Attempt[int]
 @settings(max_examples=200, deadline=None)
 @given(
     weights=st.fixed_dictionaries(dict.fromkeys(USERS, WEIGHTS)),
-    caps=st.fixed_dictionaries(dict.fromkeys(USERS, st.sampled_from([None, None, 1, 3]))),
+    caps=st.fixed_dictionaries(dict.fromkeys(USERS, CAPS)),
     history=HISTORIES,
 )
 def test_two_users_with_ready_work_never_drift_apart_by_more_than_a_task_each(
-    weights: dict[str, float], caps: dict[str, int | None], history: list[tuple[object, ...]]
+    weights: dict[str, float], caps: dict[str, int | str | None], history: list[tuple[object, ...]]
 ) -> None:
     order: FairOrder[int] = FairOrder()
     for user in USERS:
@@ -54,11 +54,11 @@ def test_two_users_with_ready_work_never_drift_apart_by_more_than_a_task_each(
                     if (attempt := order.pick(0)) is not None:
                         running.append(attempt)
                         service[attempt.user] += 1 / weights[attempt.user]
-                        bound.watch(service, set(order.ring.names()))
+                        bound.watch(service, without_share(set(order.ring.names()), caps))
             case "end", [int(count), int(place)]:
                 for _ in range(min(count, len(running))):
                     order.end(running.pop(place % len(running)), 0)
-        bound.watch(service, set(order.ring.names()))
+        bound.watch(service, without_share(set(order.ring.names()), caps))
 
 
 @settings(max_examples=200, deadline=None)
@@ -132,6 +132,25 @@ def test_a_share_of_the_slots_binds_while_others_wait_and_not_alone() -> None:
     served = Counter(attempt.user for attempt in started if attempt is not None)
     assert served == {"a": 4, "b": 12}
     assert order.pick(0) is not None  # nobody else wants the slot
+
+
+def test_who_is_beyond_its_share_does_not_hold_the_floor_down_for_newcomers() -> None:
+    order: FairOrder[int] = FairOrder()
+    order.set_policy("a", UserPolicy(max_concurrency="50%"), 0)
+    backlog(order, "a", 100)
+    backlog(order, "b", 1000)
+    running = [order.pick(0) for _ in range(8)]  # four of a's, which never end
+    for attempt in running:
+        if attempt is not None and attempt.user == "b":
+            order.end(attempt, 0)
+    for _ in range(400):
+        attempt = order.pick(0)
+        assert attempt is not None
+        assert attempt.user == "b"
+        order.end(attempt, 0)
+    backlog(order, "c", 1000)
+    served = Counter(attempt.user for attempt in take(order, 100))
+    assert abs(served["b"] - served["c"]) <= 1
 
 
 def test_an_absolute_limit_binds_alone_as_well() -> None:

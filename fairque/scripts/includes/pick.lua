@@ -53,12 +53,10 @@ local function first_groups(user, limit)
   end)
 end
 
-local function take_from(queue, place)
-  if place == queue.head then
-    queue.head = place + 1
-    return queue[place]
-  end
-  return table.remove(queue, place)
+local function take_first(queue)
+  local entry = queue[queue.head]
+  queue.head = queue.head + 1
+  return entry
 end
 
 -- Put a charged user or group back where its new virtual time belongs.
