@@ -1,7 +1,8 @@
 #!lua
 -- set_policy: changes one user's policy; its backlog follows at the next dispatch.
 --   options: live (the new live layer, a JSON object as text), expected (the live layer this change is based on;
---   absent for none asked), paused (the switch: true or false), clear (drop the live layer and the switch)
+--   absent for none asked), keep_switch (leave the switch even where the live layer says `paused`), paused (the
+--   switch: true or false), clear (drop the live layer and the switch)
 --   arguments: user (escaped)
 -- Returns 1; 0 where the live layer is not the expected one, and nothing was changed.
 --- @include "includes/shard"
@@ -21,7 +22,7 @@ if opts.live then
   else
     redis.call('HSET', key, 'live', opts.live)
   end
-  if cjson.decode(opts.live).paused ~= nil then
+  if cjson.decode(opts.live).paused ~= nil and not opts.keep_switch then
     redis.call('HDEL', key, 'paused') -- the policy says it itself
   end
 end
