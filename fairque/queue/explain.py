@@ -17,7 +17,7 @@ class Policy(msgspec.Struct):
     """The policy that counts, as the scripts have it."""
 
     weight: float = 1.0
-    max_concurrency: int | None = None
+    max_concurrency: float | None = None  # a large one comes with an exponent
     share: float | None = None
     rate: float | None = None
     paused: bool = False
