@@ -2,7 +2,8 @@
 -- refresh: lets a new default policy take effect on a page of the users with live tasks.
 --   options: limit, digest (of the configuration that has this default)
 --   arguments: the last user of the page before ('' for the first)
--- Returns the last user of this page; '' at the end, when the configuration is marked as published.
+-- Returns the last user of this page; '' at the end, when the configuration is marked as published, unless
+-- another one has been meanwhile.
 --- @include "includes/shard"
 --- @include "includes/users"
 
@@ -27,5 +28,8 @@ settle_users()
 if #page == opts.limit then
   return page[#page]
 end
-redis.call('HSET', root .. 'settings', 'digest', opts.digest)
+if redis.call('HGET', root .. 'settings', 'pending') == opts.digest then -- else another one came in between
+  redis.call('HDEL', root .. 'settings', 'pending')
+  redis.call('HSET', root .. 'settings', 'digest', opts.digest)
+end
 return ''
