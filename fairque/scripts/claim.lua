@@ -15,8 +15,8 @@
 --- @include "includes/end_task"
 
 local PROMOTE_LIMIT = 200
--- Tasks that are popped but not started (expired or lost): in all, and of one user, so that a user whose
--- whole backlog has expired does not hold up the others.
+-- What is passed over: tasks that are popped but not started (expired or lost), and users that have to leave
+-- the ring; in all, and tasks of one user, so that one whose whole backlog has expired does not hold up others.
 local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
@@ -183,8 +183,10 @@ local function claim_in_fair_order()
       return
     end
     local user = take_from(queue, place)
-    -- One may be in the ring that the default policy no longer lets in; it leaves when the users are settled.
-    if eligible(user, 1) and serve(user) then
+    -- One may be in the ring that a new default policy no longer lets in; it leaves when the users are settled.
+    if not eligible(user, 1) then
+      user.is_done, skipped = true, skipped + 1
+    elseif serve(user) then
       put_back(queue, user)
     else
       user.is_done = true
