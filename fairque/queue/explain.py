@@ -12,6 +12,8 @@ from fairque.core.models import TaskState
 from fairque.core.records import Explanation
 from fairque.core.units import from_ms
 
+LATEST = 250_000_000_000_000  # ms, just before the year 10,000: later ones are no datetime
+
 
 class Policy(msgspec.Struct):
     """The policy that counts, as the scripts have it."""
@@ -157,7 +159,7 @@ def _replace(task: Explanation, **fields: Any) -> Explanation:
 
 
 def _moment(milliseconds: float | None) -> Any:
-    return None if milliseconds is None else from_ms(math.ceil(milliseconds))
+    return None if milliseconds is None or milliseconds > LATEST else from_ms(math.ceil(milliseconds))
 
 
 def _clock(milliseconds: float | None) -> str:
