@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Any
 
@@ -64,24 +65,20 @@ def _number(value: bytes | None) -> float:
 def read_users(reply: Any) -> list[UserStats]:
     """The reply of users.lua."""
     now, default, *found = reply
-    return [_read_user(now, default, *fields) for fields in groups(found, 5)]
+    return [_read_user(now, default, fields) for fields in groups(found, 6)]
 
 
-def _read_user(
-    now: int,
-    default: bytes | None,
-    name: bytes,
-    record: list[bytes],
-    ring_v: bytes | None,
-    *waits: list[bytes],
-) -> UserStats:
+def _read_user(now: int, default: bytes | None, fields: list[Any]) -> UserStats:
+    name, record, ring_v, throttled_until, *waits = fields
     stored = {field.decode(): value for field, value in groups(record, 2)}
 
     def whole(field: str) -> int:
         return int(float(stored.get(field, 0)))
 
     policy = msgspec.json.decode(default or b"{}") | msgspec.json.decode(stored.get("policy", b"{}"))
-    throttled_now = now - whole("throttled") if whole("throttled") else 0
+    throttled_now = 0
+    if throttled_until is not None:  # past that time nobody has come to let it back
+        throttled_now = max(0, min(now, math.ceil(float(throttled_until))) - whole("throttled"))
     p50, p95, p99 = _percentiles(waits, (0.5, 0.95, 0.99))
     return UserStats(
         user_id=unescape(name.decode()),
@@ -104,7 +101,7 @@ def _read_user(
     )
 
 
-def _percentiles(histograms: tuple[list[bytes], ...], which: tuple[float, ...]) -> list[float | None]:
+def _percentiles(histograms: list[list[bytes]], which: tuple[float, ...]) -> list[float | None]:
     """Waits in seconds, from buckets of milliseconds (includes/waits.lua)."""
     buckets: dict[int, int] = {}
     for histogram in histograms:

@@ -2,9 +2,9 @@
 -- users: what is known of some users: a page of all, those with live tasks first, or the ones named.
 --   options: limit, offset
 --   arguments: user (escaped) for each that is asked for; none for a page
--- Returns for each: name, its record (field, value, …), its virtual time if it is in the ring, the time since when
--- it is throttled until now (ms), the compiled policies (default, own), and its waits in this period and in the
--- last (bucket, number, …).
+-- Returns the time (ms), the default policy, and for each: name, its record (field, value, …), its virtual time if
+-- it is in the ring, until when it is throttled (ms), and its waits in this period and in the last (bucket,
+-- number, …).
 --- @include "includes/shard"
 --- @include "includes/waits"
 
@@ -17,7 +17,7 @@ for _, name in ipairs(names) do
   local record = redis.call('HGETALL', root .. 'user:' .. name)
   if #record > 0 then
     for _, value in ipairs({
-      name, record, redis.call('ZSCORE', root .. 'ring', name),
+      name, record, redis.call('ZSCORE', root .. 'ring', name), redis.call('ZSCORE', root .. 'throttled', name),
       redis.call('HGETALL', waits_key(name, 0)), redis.call('HGETALL', waits_key(name, 1)),
     }) do
       found[#found + 1] = value
