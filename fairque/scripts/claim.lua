@@ -54,7 +54,7 @@ local function account_for(user, group, place, header, run)
     cost = estimate(user, function_of(header))
     run[#run + 1], run[#run + 2], run[#run + 3], run[#run + 4] = 'charged', cost, 'weight', user.policy.weight
   end
-  if group and group.name ~= '' then
+  if group then
     run[#run + 1], run[#run + 2] = 'group', group.name
   end
   largest_v = math.max(largest_v or user.v, user.v)
