@@ -61,7 +61,7 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
         case TaskState.QUEUED:
             return _queued(found, task)
         case TaskState.SCHEDULED:
-            due = float(found.at) / 1000
+            due = float(found.at) // 1000
             return _replace(
                 task,
                 reason=f"it is due at {_clock(due)}: it was delayed, or waits for its next attempt",
