@@ -103,6 +103,6 @@ class UserPolicy(StrictModel):
         share = fields.pop("share", None)
         if share is not None:
             fields["max_concurrency"] = f"{share * 100:g}%"
-        if fields.get("rate") is None:
-            fields.pop("burst", None)
+        if fields.get("rate") is None and fields.get("burst") is not None:
+            del fields["burst"]  # of a layer below the one that takes the rate away
         return cls(**fields)
