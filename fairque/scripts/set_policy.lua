@@ -26,8 +26,16 @@ if opts.live then
     redis.call('HDEL', key, 'paused') -- the policy says it itself
   end
 end
-if opts.paused ~= nil then
-  redis.call('HSET', key, 'paused', opts.paused and '1' or '0')
+if opts.paused then
+  redis.call('HSET', key, 'paused', '1')
+elseif opts.paused == false then
+  -- The switch stays only where another layer would pause the user: else it would keep one that was paused once
+  -- from ever being forgotten, and from a pause that is configured later.
+  redis.call('HDEL', key, 'paused')
+  if compile_policy(name).policy.paused then
+    redis.call('HSET', key, 'paused', '0')
+    users[name] = nil
+  end
 end
 local user = compile_policy(name)
 settle_users()
