@@ -497,6 +497,14 @@ def test_a_batch_of_several_round_trips_is_refused_as_a_whole(
     check_invariants(raw, root)
 
 
+def test_a_batch_that_begins_with_a_known_task_is_no_repeat(queue: TaskQueue, raw: Redis, root: str) -> None:
+    queue.set_policy("u", UserPolicy(max_queued=220))
+    tasks = [make("u", f"{i}") for i in range(250)]
+    queue.push(tasks[0])
+    assert refused(queue, tasks) == ("u", 220, 1)
+    assert task_keys(raw, root) == 1
+
+
 def test_duplicates_in_a_batch_of_several_round_trips_count_once(queue: TaskQueue) -> None:
     queue.set_policy("u", UserPolicy(max_queued=210))
     tasks = [make("u", f"{i}") for i in range(210)]

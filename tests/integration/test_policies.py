@@ -523,6 +523,18 @@ def test_cleaning_up_keeps_users_with_a_policy_and_forgets_the_others(
     assert not kinds_left(raw, root) & {"user", "policy", "costs", "groups", "idle_groups", "configured"}
 
 
+def test_a_user_that_was_paused_once_can_be_forgotten_and_paused_by_a_configuration(
+    open_queue: OpenQueue, raw: Redis, root: str
+) -> None:
+    queue = open_queue()
+    queue.pause_user("u")
+    queue.resume_user("u")
+    assert queue.user_stats("u") is None
+    assert not kinds_left(raw, root) & {"user", "policy"}
+    open_queue(users={"u": UserPolicy(paused=True)}).stats()
+    assert queue.get_policy("u").paused
+
+
 def test_a_policy_of_a_user_that_never_came_leaves_nothing_once_cleared(
     queue: TaskQueue, raw: Redis, root: str
 ) -> None:
