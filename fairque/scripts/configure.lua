@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- configure: publishes the policies of a configuration, in place of those published before.
 --   options: digest (of this configuration), default (the layer of all users, a JSON object as text)
 --   arguments: user (escaped), layer (a JSON object as text) for each user with a policy

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- refresh: lets a new default policy take effect on a page of the users with live tasks.
 --   options: limit, digest (of the configuration that has this default)
 --   arguments: the last user of the page before ('' for the first)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- set_policy: changes one user's policy; its backlog follows at the next dispatch.
 --   options: live (the new live layer, a JSON object as text), expected (the live layer this change is based on;
 --   absent for none asked), keep_switch (leave the switch even where the live layer says `paused`), paused (the
