@@ -20,9 +20,13 @@ if last ~= '' then
     redis.call('ZADD', key, score, last)
   end
 end
-local page = redis.call('ZRANGEBYSCORE', key, 0, 0, 'LIMIT', from, opts.limit)
-for _, name in ipairs(page) do
-  load_user(name)
+local found = redis.call('ZRANGE', key, from, from + opts.limit - 1, 'WITHSCORES') -- by rank: however far it is
+local page = {}
+for i = 1, #found, 2 do
+  if found[i + 1] == '0' then
+    page[#page + 1] = found[i]
+    load_user(found[i])
+  end
 end
 settle_users()
 if #page == opts.limit then

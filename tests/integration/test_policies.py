@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -259,6 +261,32 @@ def test_a_slow_publication_does_not_put_its_name_on_a_later_one(
     assert queue.get_policy("u") == UserPolicy(weight=9.0)
     open_queue(users=slow_users).stats()
     assert queue.get_policy("u") == UserPolicy(weight=3.0)
+
+
+def test_users_that_come_and_go_during_a_publication_are_no_obstacle(
+    open_queue: OpenQueue, make_config: Callable[..., FairQueueConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairque.queue.policies.REFRESHED_AT_ONCE", 3)
+    queue = open_queue()
+    queue.set_policy("kept for its policy", UserPolicy(weight=2.0))
+    users = [f"{i:02}" for i in range(20)]
+    queue.push_batch([make(user, "t") for user in users])
+    with TaskQueue(make_config(users={"default": UserPolicy(paused=True)})) as slow:
+        slow.manager._opening = None
+        flow = slow.commands.policies.publish()
+        reply: Any = None
+        for page in itertools.count():
+            try:
+                reply = slow.manager.execute(flow.send(reply))  # type: ignore[arg-type]
+            except StopIteration:
+                break
+            # The last user of each page goes, and others come before and behind it.
+            if isinstance(reply, bytes) and reply:
+                queue.cancel(reply.decode(), "t")
+                push(queue, f"{reply.decode()}{page}", "t")
+                push(queue, f"0{page}", "t")
+        assert page > 6
+    assert queue.stats().ready_users == 0
 
 
 def test_a_default_that_is_not_refreshed_yet_does_not_hold_up_a_claim(
