@@ -459,6 +459,26 @@ def test_tasks_that_fall_due_while_the_queue_is_paused_run_when_it_goes_on(
     assert names(drain(queue)) == ["first", "second"]
 
 
+def test_a_claim_whose_reply_was_lost_is_answered_though_the_queue_was_paused_since(queue: TaskQueue) -> None:
+    queue.set_policy("u", UserPolicy(rate=1e-4, burst=2, max_concurrency=2))
+    push(queue, "u", *"abc")
+
+    def claim(number: int) -> list[str]:
+        call = queue.commands.claim("w", 2, claimant="one of a kind", claim_id=number)
+        assert call.idempotent
+        return names(queue.run(single(call)).tasks)
+
+    assert claim(1) == ["a", "b"]
+    queue.pause()
+    assert claim(1) == ["a", "b"]
+    assert claim(2) == []
+    queue.resume()
+    stats = queue.user_stats("u")
+    assert stats is not None
+    assert (stats.started, stats.virtual_time) == (2, 2.0)
+    assert claim(3) == []
+
+
 def commands_of(raw: Redis) -> int:
     return int(raw.info("stats")["total_commands_processed"])
 
