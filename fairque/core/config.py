@@ -14,7 +14,7 @@ from pydantic import Field, create_model, field_validator
 from fairque.core.exceptions import ConfigurationError
 from fairque.core.redis_config import RedisConfig, SentinelConfig
 from fairque.core.strict import PositiveSeconds, Seconds, StrictModel, refuse
-from fairque.core.user_policy import UserPolicy
+from fairque.core.user_policy import LARGEST, UserPolicy
 from fairque.core.worker_config import Id, SchedulerConfig, WorkerConfig, named, shared_by_mistake, user_ids
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class QueueConfig(StrictModel):
         description='What users are charged for: "tasks" charges each alike, "time" the seconds it runs.',
     )
     max_queued: int | None = Field(
-        None, ge=1, description="Waiting tasks of all users beyond which a push is refused."
+        None, ge=1, le=LARGEST, description="Waiting tasks of all users beyond which a push is refused."
     )
     max_payload_bytes: int = Field(
         1_048_576, ge=1, description="Largest encoded payload or result, in bytes."

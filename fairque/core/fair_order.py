@@ -27,6 +27,7 @@ LARGEST_STEP = 1e9  # of one charge; so weights below a billionth count as one
 SMALLEST_STEP = 2.0**-52  # of the virtual time itself: a charge always moves it
 FIRST_ESTIMATE = 0.1  # seconds, for a user of whom nothing is known
 LEARNING = 0.2  # how much of an estimate the latest run time makes
+LONGEST_GAP = 1e12  # ms, thirty years: slower rates count as that
 ROUNDING = 0.05  # ms; today's milliseconds have four decimals in a double
 SHORTEST_RUN = 0.001  # seconds that the shortest attempt costs
 
@@ -46,6 +47,11 @@ def learned(estimate: float | None, seconds: float) -> float:
     return seconds if estimate is None else estimate + LEARNING * (seconds - estimate)
 
 
+def gap_of(rate: float) -> float:
+    """Milliseconds between two tokens."""
+    return min(1000 / rate, LONGEST_GAP)
+
+
 @dataclass(slots=True)
 class Tokens:
     """A token bucket as one number: the time at which the bucket would be full again (ms)."""
@@ -56,14 +62,14 @@ class Tokens:
         """When the next token may be used; at `now` or before for at once."""
         if policy.rate is None:
             return 0.0
-        gap = 1000 / policy.rate
+        gap = gap_of(policy.rate)
         self.full_at = min(self.full_at, now + policy.tokens * gap)  # the rate may have been raised since
         return self.full_at - (policy.tokens - 1) * gap - ROUNDING
 
     def use(self, policy: UserPolicy, now: float) -> None:
         """Take one token."""
         if policy.rate is not None:
-            self.full_at = max(self.full_at, now) + 1000 / policy.rate
+            self.full_at = max(self.full_at, now) + gap_of(policy.rate)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,8 @@ from fairque.core.strict import StrictModel
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+LARGEST = 2**53  # up to here the scripts count exactly
+
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
@@ -27,6 +29,8 @@ def _slots_or_share(value: object) -> object:
         return f"{float(found[1]):g}%"
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise ValueError(f'must be a whole number from 1 on, or a share such as "50%", not {value!r}')
+    if isinstance(value, int) and value > LARGEST:
+        raise ValueError(f"must be at most {LARGEST}; unset is no limit")
     return value
 
 
@@ -54,9 +58,12 @@ class UserPolicy(StrictModel):
     burst: int | None = Field(
         None,
         ge=1,
+        le=LARGEST,
         description="Tasks that may start at once before `rate` holds; unset is one second's worth.",
     )
-    max_queued: int | None = Field(None, ge=1, description="Waiting tasks beyond which a push is refused.")
+    max_queued: int | None = Field(
+        None, ge=1, le=LARGEST, description="Waiting tasks beyond which a push is refused."
+    )
     paused: bool = Field(False, description="Keeps accepting tasks, starts none.")
 
     @model_validator(mode="after")
@@ -96,6 +103,6 @@ class UserPolicy(StrictModel):
         share = fields.pop("share", None)
         if share is not None:
             fields["max_concurrency"] = f"{share * 100:g}%"
-        if fields.get("rate") is None:
-            fields.pop("burst", None)
+        if fields.get("rate") is None and fields.get("burst") is not None:
+            del fields["burst"]  # of a layer below the one that takes the rate away
         return cls(**fields)

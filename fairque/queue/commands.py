@@ -122,7 +122,9 @@ class QueueCommands:
         calls = [self._push_call(prepared[i:j], records[i:j]) for i, j in bounds]
         if len(calls) > 1:
             first = bounds[0][1]
-            rest = Counter(escape(task.user_id or "") for task in prepared[first:])
+            coming = {(task.user_id, task.task_id) for task in prepared[first:]}
+            coming -= {(task.user_id, task.task_id) for task in prepared[:first]}
+            rest = Counter(escape(user or "") for user, _ in coming)
             calls[0] = self._push_call(
                 prepared[:first], records[:first], dict(rest.most_common(MOST_COUNTED))
             )

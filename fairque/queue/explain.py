@@ -12,12 +12,14 @@ from fairque.core.models import TaskState
 from fairque.core.records import Explanation
 from fairque.core.units import from_ms
 
+LATEST = 250_000_000_000_000  # ms, just before the year 10,000: later ones are no datetime
+
 
 class Policy(msgspec.Struct):
     """The policy that counts, as the scripts have it."""
 
     weight: float = 1.0
-    max_concurrency: int | None = None
+    max_concurrency: float | None = None  # a large one comes with an exponent
     share: float | None = None
     rate: float | None = None
     paused: bool = False
@@ -59,7 +61,7 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
         case TaskState.QUEUED:
             return _queued(found, task)
         case TaskState.SCHEDULED:
-            due = float(found.at) / 1000
+            due = float(found.at) // 1000
             return _replace(
                 task,
                 reason=f"it is due at {_clock(due)}: it was delayed, or waits for its next attempt",
@@ -160,7 +162,7 @@ def _replace(task: Explanation, **fields: Any) -> Explanation:
 
 
 def _moment(milliseconds: float | None) -> Any:
-    return None if milliseconds is None else from_ms(math.ceil(milliseconds))
+    return None if milliseconds is None or milliseconds > LATEST else from_ms(math.ceil(milliseconds))
 
 
 def _clock(milliseconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import Any
 
@@ -75,8 +76,9 @@ def _read_user(now: int, default: bytes | None, fields: list[Any]) -> UserStats:
         return int(float(stored.get(field, 0)))
 
     policy = msgspec.json.decode(default or b"{}") | msgspec.json.decode(stored.get("policy", b"{}"))
-    until = _number(throttled_until)
-    throttled_now = max(0.0, min(now, until) - whole("throttled")) if until else 0.0
+    throttled_now = 0
+    if throttled_until is not None:  # past that time nobody has come to let it back
+        throttled_now = max(0, min(now, math.ceil(float(throttled_until))) - whole("throttled"))
     p50, p95, p99 = _percentiles(waits, (0.5, 0.95, 0.99))
     return UserStats(
         user_id=unescape(name.decode()),
@@ -87,7 +89,7 @@ def _read_user(now: int, default: bytes | None, fields: list[Any]) -> UserStats:
         live=whole("live"),
         virtual_time=float(ring_v if ring_v is not None else stored.get("v", 0)),
         eligible=ring_v is not None,
-        throttled=until > now,
+        throttled=_number(throttled_until) > now,
         weight=float(policy.get("weight") or 1),
         paused=policy.get("paused") or False,
         served=whole("served"),

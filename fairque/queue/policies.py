@@ -74,12 +74,16 @@ class PolicyCommands:
             layers = yield self.layers(user_id)
             now = UserPolicy.from_wire(layers.default, layers.configured, layers.live)
             given = UserPolicy.from_wire(layers.live).model_dump(exclude_unset=True) | changes
-            if "rate" in changes and changes["rate"] is None:
-                given["burst"] = changes.get("burst")  # an earlier burst goes with its rate
-            elif given.get("burst") is not None and given.get("rate") is None and now.rate is not None:
-                given["rate"] = now.rate
+            if given.get("burst") is not None and given.get("rate") is None:
+                if "rate" in changes and "burst" not in changes:
+                    given["burst"] = None  # it goes with the rate that is taken away
+                elif "rate" not in changes and now.rate is not None:
+                    given["rate"] = now.rate
             live = _text(UserPolicy(**given).to_wire())
-            if (yield self._change(user_id, live=live, expected=layers.live_text)):
+            change = self._change(
+                user_id, live=live, expected=layers.live_text, keep_switch="paused" not in changes
+            )
+            if (yield change):
                 return (yield from self.get(user_id))
         raise TaskValidationError(f"the policy of user {user_id!r} is being changed all the time: try again")
 

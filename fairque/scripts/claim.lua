@@ -15,8 +15,8 @@
 --- @include "includes/end_task"
 
 local PROMOTE_LIMIT = 200
--- Tasks that are popped but not started (expired or lost): in all, and of one user, so that a user whose
--- whole backlog has expired does not hold up the others.
+-- What is passed over: tasks that are popped but not started (expired or lost), and users that have to leave
+-- the ring; in all, and tasks of one user, so that one whose whole backlog has expired does not hold up others.
 local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
@@ -54,7 +54,7 @@ local function account_for(user, group, place, header, run)
     cost = estimate(user, function_of(header))
     run[#run + 1], run[#run + 2], run[#run + 3], run[#run + 4] = 'charged', cost, 'weight', user.policy.weight
   end
-  if group and group.name ~= '' then
+  if group then
     run[#run + 1], run[#run + 2] = 'group', group.name
   end
   largest_v = math.max(largest_v or user.v, user.v)
@@ -182,8 +182,12 @@ local function serve_at(place)
   queue.head = place
   local user = take_first(queue)
   local v, starts = user.v, #started
-  -- One may be in the ring that the default policy no longer lets in; it leaves when the users are settled.
-  local again = eligible(user, 1) and serve(user)
+  local again = false
+  if eligible(user, 1) then
+    again = serve(user)
+  else -- a new default policy no longer lets it in; it leaves when the users are settled
+    skipped = skipped + 1
+  end
   for _, other in ipairs(passed) do
     other.v = #started > starts and v or other.v
     put_back(queue, other)

@@ -28,12 +28,17 @@ end
 
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 
--- A score of 0 marks a user with live tasks, an infinite one a user with a policy. Another that is idle for long one enters at the floor again, with or without a record.
+-- A score of 0 marks a user with live tasks, an infinite one a user with a policy. Another that is idle for long
+-- enters at the floor again, with or without a record. Its record counts its failed tasks, and stays with them.
 local idle = redis.call(
   'ZRANGEBYSCORE', root .. 'users', 1, now - opts.idle_user_ms, 'LIMIT', 0, opts.limit
 )
 for _, name in ipairs(idle) do
-  redis.call('UNLINK', root .. 'user:' .. name, root .. 'costs:' .. name, root .. 'idle_groups:' .. name)
-  redis.call('ZREM', root .. 'users', name)
+  if (tonumber(redis.call('HGET', root .. 'user:' .. name, 'failed')) or 0) > 0 then
+    redis.call('ZADD', root .. 'users', now, name) -- looked at again when it has been idle for as long once more
+  else
+    redis.call('UNLINK', root .. 'user:' .. name, root .. 'costs:' .. name, root .. 'idle_groups:' .. name)
+    redis.call('ZREM', root .. 'users', name)
+  end
 end
 return removed

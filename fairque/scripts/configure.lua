@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- configure: publishes the policies of a configuration, in place of those published before.
 --   options: digest (of this configuration), default (the layer of all users, a JSON object as text)
 --   arguments: user (escaped), layer (a JSON object as text) for each user with a policy
@@ -8,7 +8,7 @@
 --- @include "includes/own_policy"
 
 local key = root .. 'settings'
-local known = redis.call('HMGET', key, 'digest', 'default')
+local known = redis.call('HMGET', key, 'digest', 'default', 'pending')
 if known[1] == opts.digest then
   return 0
 end
@@ -24,6 +24,7 @@ for i = 2, #ARGV, 2 do
   redis.call('SADD', root .. 'configured', ARGV[i])
 end
 redis.call('HSET', key, 'default', opts.default)
+redis.call('HDEL', key, 'digest') -- from here on it is no longer what is published
 use_default(opts.default)
 
 local loaded = {}
@@ -34,7 +35,10 @@ settle_users()
 for _, user in pairs(loaded) do
   index_idle(user)
 end
-if (known[2] or '{}') ~= opts.default then
+-- `pending` stays until the last page is refreshed: whose refresh is cut short, or overtaken by another
+-- configuration, leaves it to the next one to complete.
+if known[3] or (known[2] or '{}') ~= opts.default then
+  redis.call('HSET', key, 'pending', opts.digest)
   return 2
 end
 redis.call('HSET', key, 'digest', opts.digest)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- pause: stops dispatch of the whole queue, or lets it go on. What runs is not touched.
 --   options: paused
 -- Returns 1.

@@ -1,8 +1,9 @@
-#!lua
+#!lua flags=allow-oom
 -- refresh: lets a new default policy take effect on a page of the users with live tasks.
 --   options: limit, digest (of the configuration that has this default)
 --   arguments: the last user of the page before ('' for the first)
--- Returns the last user of this page; '' at the end, when the configuration is marked as published.
+-- Returns the last user of this page; '' at the end, when the configuration is marked as published, unless
+-- another one has been meanwhile.
 --- @include "includes/shard"
 --- @include "includes/users"
 
@@ -19,13 +20,20 @@ if last ~= '' then
     redis.call('ZADD', key, score, last)
   end
 end
-local page = redis.call('ZRANGEBYSCORE', key, 0, 0, 'LIMIT', from, opts.limit)
-for _, name in ipairs(page) do
-  load_user(name)
+local found = redis.call('ZRANGE', key, from, from + opts.limit - 1, 'WITHSCORES') -- by rank: however far it is
+local page = {}
+for i = 1, #found, 2 do
+  if found[i + 1] == '0' then
+    page[#page + 1] = found[i]
+    load_user(found[i])
+  end
 end
 settle_users()
 if #page == opts.limit then
   return page[#page]
 end
-redis.call('HSET', root .. 'settings', 'digest', opts.digest)
+if redis.call('HGET', root .. 'settings', 'pending') == opts.digest then -- else another one came in between
+  redis.call('HDEL', root .. 'settings', 'pending')
+  redis.call('HSET', root .. 'settings', 'digest', opts.digest)
+end
 return ''

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 from redis import Redis
 
-from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig
+from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig, UserPolicy
 from fairque.queue.queue import TaskQueue
 from fairque.utils.embedded import EmbeddedServer
 from tests.support.faces import FACES, open_face
@@ -48,9 +48,14 @@ def root(prefix: str) -> str:
 def make_config(server: EmbeddedServer, prefix: str) -> Callable[..., FairQueueConfig]:
     """The test's configuration, with changed settings of the queue."""
 
-    def make(**settings: Any) -> FairQueueConfig:
-        queue = QueueConfig(prefix=prefix, **settings)
-        return FairQueueConfig(redis=RedisConfig(unix_socket_path=server.socket_path), queue=queue)
+    def make(users: dict[str, UserPolicy] | None = None, **settings: Any) -> FairQueueConfig:
+        queue, redis = (
+            QueueConfig(prefix=prefix, **settings),
+            RedisConfig(unix_socket_path=server.socket_path),
+        )
+        if users is None:
+            return FairQueueConfig(redis=redis, queue=queue)
+        return FairQueueConfig(redis=redis, queue=queue, users=users)
 
     return make
 

@@ -14,7 +14,7 @@ from typing import Literal
 import pytest
 from redis import Redis
 
-from fairque.core.config import FairQueueConfig, RedisConfig
+from fairque.core.config import FairQueueConfig, RedisConfig, UserPolicy
 from fairque.core.exceptions import (
     ScriptError,
     ServerError,
@@ -293,6 +293,13 @@ def test_a_full_server_refuses_pushes_and_still_drains(face: str) -> None:
                 attempt()
         assert sorted(raw.keys("*")) == sorted(before)
         assert queue.get("u", "one too many") is None
+        # What an operator does about it works, and a worker that has policies to publish can start.
+        queue.pause()
+        queue.set_policy("u", UserPolicy(weight=2.0))
+        users = {"default": UserPolicy(max_concurrency=500)}
+        with opened(face, server.config().model_copy(update={"users": users})) as worker:
+            worker.resume()
+            assert worker.get_policy("u") == UserPolicy(weight=2.0, max_concurrency=500)
         # Everything that leads to the end of a task goes on.
         queue.heartbeat([running])
         queue.release([running])

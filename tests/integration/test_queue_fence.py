@@ -123,7 +123,7 @@ OWN_REPEATS = {
 
 
 def picture(raw: Redis, root: str) -> dict[str, Any]:
-    return vars(Shard(raw, root))
+    return {name: value for name, value in vars(Shard(raw, root)).items() if name != "now"}
 
 
 @pytest.fixture

@@ -8,7 +8,9 @@ from typing import Any
 
 from redis import Redis
 
+from fairque.core.fair_order import Tokens
 from fairque.core.keys import escape, unescape
+from fairque.core.user_policy import UserPolicy
 
 PLACES = ("leases", "scheduled", "finished", "failed", "canceled")
 LIVE_PLACES = frozenset({"lane", "leases", "scheduled"})
@@ -56,6 +58,8 @@ class Shard:
         for run in self.run_names:
             pipe.hgetall(f"{root}:run:{run}")
         replies: list[Any] = pipe.execute()
+        seconds, microseconds = client.time()
+        self.now = seconds * 1000 + microseconds / 1000
         self.places = {place: [m.decode() for m in replies.pop(0)] for place in PLACES}
         self.ring = {name.decode(): score for name, score in replies.pop(0)}
         self.index = {name.decode(): score for name, score in replies.pop(0)}
@@ -147,10 +151,18 @@ def _users(shard: Shard) -> list[str]:
     eligible = {name for name in shard.users if _is_eligible(shard, name)}
     if shard.ring.keys() != eligible:
         found.append(f"ring {sorted(shard.ring)} is not the eligible users {sorted(eligible)}")
+    marked = {name for name, record in shard.users.items() if float(record.get("throttled", 0)) > 0}
+    if marked != shard.throttled:
+        found.append(f"throttled {sorted(shard.throttled)} is not those marked so {sorted(marked)}")
     found += [
         f"{name!r} is among the throttled, and should not"
         for name in shard.throttled
-        if float(shard.users.get(name, {}).get("throttled", 0)) == 0 or name not in _ready(shard)
+        if not _could_start(shard, name) or _policy(shard, name).get("rate") is None
+    ]
+    found += [
+        f"{name!r} is in the ring and has no token left"
+        for name in shard.ring
+        if _next_token(shard, name) > shard.now
     ]
     if shard.index.keys() != shard.users.keys():
         found.append(f"the index {sorted(shard.index)} is not the users with a record {sorted(shard.users)}")
@@ -200,16 +212,27 @@ def _ready(shard: Shard) -> set[str]:
     return {lane.partition(":")[0] for lane in shard.lane_names}
 
 
-def _is_eligible(shard: Shard, name: str) -> bool:
-    record = shard.users[name]
-    policy = {**shard.default_policy, **json.loads(record.get("policy", "{}"))}
+def _policy(shard: Shard, name: str) -> dict[str, Any]:
+    return {**shard.default_policy, **json.loads(shard.users.get(name, {}).get("policy", "{}"))}
+
+
+def _could_start(shard: Shard, name: str) -> bool:
+    """Whether nothing but a rate can hold the user back."""
+    policy, in_flight = _policy(shard, name), int(shard.users.get(name, {}).get("in_flight", 0))
     cap = policy.get("max_concurrency")
-    return (
-        name in _ready(shard)
-        and not policy.get("paused")
-        and (cap is None or int(record.get("in_flight", 0)) < cap)
-        and name not in shard.throttled
-    )
+    return name in _ready(shard) and not policy.get("paused") and (cap is None or in_flight < cap)
+
+
+def _is_eligible(shard: Shard, name: str) -> bool:
+    return _could_start(shard, name) and name not in shard.throttled
+
+
+def _next_token(shard: Shard, name: str) -> float:
+    wire = _policy(shard, name)
+    if wire.get("rate") is None:
+        return 0.0
+    policy = UserPolicy.model_construct(rate=wire["rate"], burst=wire.get("burst"))
+    return Tokens(float(shard.users[name].get("full_at", 0))).usable_from(policy, shard.now)
 
 
 def _totals(shard: Shard) -> list[str]:

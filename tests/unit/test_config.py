@@ -94,7 +94,9 @@ def test_a_lease_refuses_what_is_no_positive_number(value: object) -> None:
         (QueueConfig, {"prefix": ""}, "prefix: String should match pattern"),
         (QueueConfig, {"shards": 2}, "shards: must be 1: several shards come with cluster support"),
         (QueueConfig, {"shards": True}, "shards: Input should be a valid integer"),
-        (QueueConfig, {"cost": "time"}, 'cost: "time" comes in a later version'),
+        (QueueConfig, {"cost": "money"}, "cost: Input should be 'tasks' or 'time'"),
+        (QueueConfig, {"max_queued": 0}, "max_queued: Input should be greater than or equal to 1"),
+        (QueueConfig, {"max_queued": 2**53 + 1}, "max_queued: Input should be less than or equal to"),
         (QueueConfig, {"codec": "yaml"}, "codec: Input should be 'json', 'msgpack' or 'pickle'"),
         (
             QueueConfig,
@@ -125,12 +127,6 @@ def test_a_lease_refuses_what_is_no_positive_number(value: object) -> None:
             "assigned_users and steal_targets both",
         ),
         (SchedulerConfig, {"interval": 1}, "interval: unknown key"),
-        (UserPolicy, {"weight": 0}, "weight: Input should be greater than 0"),
-        (UserPolicy, {"weight": math.inf}, "weight: Input should be a finite number"),
-        (UserPolicy, {"max_concurrency": 0}, "max_concurrency: must be a whole number from 1 on"),
-        (UserPolicy, {"rate": 0}, "rate: Input should be greater than 0"),
-        (UserPolicy, {"burst": 2}, "burst has no effect without rate"),
-        (UserPolicy, {"paused": 1}, "paused: Input should be a valid boolean"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(
@@ -177,11 +173,26 @@ def test_the_only_worker_is_unambiguous_and_several_are_not() -> None:
         _ = FairQueueConfig(workers={"a": WorkerConfig(), "b": WorkerConfig()}).worker
 
 
-def test_a_policy_that_would_not_be_enforced_is_refused() -> None:
-    assert FairQueueConfig(users={"acme": UserPolicy()}).users == {"acme": UserPolicy()}
-    assert "user policies are not enforced by this version" in refusal(
-        FairQueueConfig, users={"acme": UserPolicy(weight=2)}
-    )
+def test_users_have_policies_and_a_section_that_is_missing_publishes_none() -> None:
+    assert FairQueueConfig().policies is None
+    assert FairQueueConfig(users={}).policies == {}
+    users = {"default": UserPolicy(weight=2.0), "acme": UserPolicy(max_concurrency="50%")}
+    assert FairQueueConfig(users=users).policies == users
+
+
+@pytest.mark.parametrize("user", ["", "x" * 257])
+def test_a_policy_of_what_can_be_no_user_is_refused(user: str) -> None:
+    assert "users: a user id has 1 to 256 characters" in refusal(FairQueueConfig, users={user: UserPolicy()})
+
+
+def test_a_policy_in_a_file_is_refused_by_the_path_of_its_key(tmp_path: Path) -> None:
+    write(tmp_path, f="users: {acme: {weight: 0, rat: 1}, default: {burst: 3}}")
+    with pytest.raises(ConfigurationError) as caught:
+        FairQueueConfig.from_yaml(tmp_path / "f.yaml")
+    text = str(caught.value)
+    assert "users.acme.weight: Input should be greater than 0" in text
+    assert "users.acme.rat: unknown key (did you mean rate?)" in text
+    assert "users.default: burst has no effect without rate" in text
 
 
 # --- the address of the server ------------------------------------------------------------------------

@@ -24,7 +24,7 @@ local function correct(user, run, seconds)
   local step = step_of(seconds, run.weight) - step_of(run.charged, run.weight)
   user.v = user.v + step
   served(user, step)
-  if user.groups then
+  if user.groups and run.charged_group then -- else the user had no groups when the attempt began
     local group = load_group(user, run.group)
     group.v = group.v + (step_of(seconds, 1) - step_of(run.charged, 1))
   end

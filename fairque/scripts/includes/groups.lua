@@ -1,6 +1,8 @@
 -- Groups: the turns of a user go round its groups as the turns of the queue go round its users. `groups:<user>`
 -- is their ring. A user none of whose tasks has had a group has one lane and no such ring; then user.groups is
 -- nil, else it is the largest virtual time of a group that was served.
+local MOST_IDLE = 1000 -- drained groups that are remembered, of one user: those furthest ahead
+
 local function lane_key(name, group)
   return root .. 'lane:' .. name .. (group == '' and '' or ':' .. group)
 end
@@ -72,11 +74,12 @@ local function settle_groups(user)
   end
   floor = group_floor(user)
   for _, group in ipairs(drained) do
-    if group.v > floor then
-      redis.call('ZADD', idle, group.v, group.name)
-    end
+    redis.call('ZADD', idle, group.v, group.name)
   end
   redis.call('ZREMRANGEBYSCORE', idle, '-inf', floor)
+  if #drained > 0 then
+    redis.call('ZREMRANGEBYRANK', idle, 0, -1 - MOST_IDLE)
+  end
 end
 
 -- How many tasks of the user are ready: only whether it is none matters.

@@ -8,7 +8,7 @@ local function attempt_of(member)
   )
   return {
     number = run[1], place = run[2], started_at = tonumber(run[3]), charged = tonumber(run[4]),
-    weight = tonumber(run[5]), group = run[6] or '', worker = run[7],
+    weight = tonumber(run[5]), group = run[6] or '', charged_group = run[6] ~= false, worker = run[7],
   }
 end
 

@@ -7,6 +7,15 @@ local function is_known(index)
   return redis.call('EXISTS', root .. 'task:' .. ARGV[3 * index - 1] .. ':' .. ARGV[3 * index]) == 1
 end
 
+local function are_known(size)
+  for i = 1, size do
+    if not is_known(i) then
+      return false
+    end
+  end
+  return true
+end
+
 -- How many tasks this push brings: to all, and to each user.
 local function count_coming(size, only_new)
   local total, of_user, seen = 0, {}, {}
@@ -63,7 +72,7 @@ local function no_room(size)
   if not is_limited(size, rest) or not over_limit(size, rest, false) then
     return nil
   end
-  if next(rest) and is_known(1) then
+  if next(rest) and are_known(size) then
     rest = {} -- a repeat: the rest of the batch had its room then, and is looked at when it comes
   end
   local limit, waiting, name = over_limit(size, rest, true)

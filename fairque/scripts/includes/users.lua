@@ -97,18 +97,19 @@ local function settle_in_ring(user, floor)
 end
 
 -- In `throttled` while nothing but its rate holds the user back. An idle worker sleeps until the first of them
--- comes back, so a new first one wakes it.
+-- comes back, so a new first one wakes it, and so does a new time of the first.
 local function settle_throttled(user)
   if user.due then
-    redis.call('ZADD', root .. 'throttled', user.due, user.name)
+    local is_changed = redis.call('ZADD', root .. 'throttled', 'CH', user.due, user.name) == 1
+    if is_changed and redis.call('ZRANK', root .. 'throttled', user.name) == 0 then
+      wake()
+    end
     if user.throttled == 0 then
       user.throttled = now
-      if redis.call('ZRANK', root .. 'throttled', user.name) == 0 then
-        wake()
-      end
     end
   elseif user.throttled > 0 then
-    local till = math.min(now, math.ceil(redis.call('ZSCORE', root .. 'throttled', user.name) or now))
+    local due = tonumber(redis.call('ZSCORE', root .. 'throttled', user.name)) or now
+    local till = math.min(now, math.ceil(due)) -- from then on nobody came to let it back
     redis.call('ZREM', root .. 'throttled', user.name)
     redis.call('HINCRBY', root .. 'user:' .. user.name, 'throttled_ms', math.max(0, till - user.throttled))
     user.throttled = 0
