@@ -48,21 +48,21 @@ local function expire(user, member)
   expired = expired + 1
 end
 
-local function account_for(user, group, place, header, run)
+local function account_for(user, group, member, place, header)
   local cost = 1
   if opts.cost == 'time' then
     cost = estimate(user, function_of(header))
-    run[#run + 1], run[#run + 2], run[#run + 3], run[#run + 4] = 'charged', cost, 'weight', user.policy.weight
+    redis.call('HSET', root .. 'run:' .. member, 'charged', cost, 'weight', user.policy.weight)
   end
   if group then
-    run[#run + 1], run[#run + 2] = 'group', group.name
+    redis.call('HSET', root .. 'run:' .. member, 'group', group.name)
   end
   largest_v = math.max(largest_v or user.v, user.v)
   charge(user, group, cost)
   use_token(user)
   user.in_flight = user.in_flight + 1
   user.served = user.served + 1
-  user.starts = (user.starts or 0) + 1
+  user.starts = user.starts + 1
   served_now.starts = served_now.starts + 1
   local priority = tonumber(string.match(header, '"priority":(%d)')) or NORMAL
   waited(user, (now_us - tick_of(tonumber(place), priority)) / 1000)
@@ -71,9 +71,11 @@ end
 local function start(user, group, member, place, header, record)
   local last = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures')
   local attempt = (tonumber(last[1]) or 0) + 1
-  local run = { 'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now }
-  account_for(user, group, place, header, run)
-  redis.call('HSET', root .. 'run:' .. member, unpack(run))
+  redis.call(
+    'HSET', root .. 'run:' .. member,
+    'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now
+  )
+  account_for(user, group, member, place, header)
   leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
   started[#started + 1] = member
   give(member, attempt, place, tonumber(last[2]) or 0, record)
@@ -151,7 +153,12 @@ local function read_ring()
   last_read = last and { v = last.v, name = last.name }
   queue = found
   for i = #queue, 1, -1 do
-    if queue[i].is_done then
+    local user = queue[i]
+    if not user.is_done and not eligible(user, 1) then
+      -- A new default policy no longer lets it in; it leaves when the users are settled.
+      user.is_done, skipped = true, skipped + 1
+    end
+    if user.is_done then
       table.remove(queue, i)
     end
   end
@@ -178,17 +185,12 @@ end
 -- Serve the user at a place of the queue. Who stands before it is passed over, being beyond its share, and gets
 -- no credit for that: it moves up to where service has come to, or it would hold down the floor.
 local function serve_at(place)
-  local passed = { unpack(queue, queue.head, place - 1) }
+  local passed = place > queue.head and { unpack(queue, queue.head, place - 1) }
   queue.head = place
   local user = take_first(queue)
   local v, starts = user.v, #started
-  local again = false
-  if eligible(user, 1) then
-    again = serve(user)
-  else -- a new default policy no longer lets it in; it leaves when the users are settled
-    skipped = skipped + 1
-  end
-  for _, other in ipairs(passed) do
+  local again = serve(user)
+  for _, other in ipairs(passed or {}) do
     other.v = #started > starts and v or other.v
     put_back(queue, other)
   end
@@ -222,7 +224,7 @@ end
 
 local function count_stolen()
   for _, user in pairs(users) do
-    if user.starts then
+    if user.starts > 0 then
       redis.call('HINCRBY', root .. 'user:' .. user.name, 'stolen', user.starts)
     end
   end

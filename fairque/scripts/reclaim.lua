@@ -21,7 +21,8 @@ for i = 1, #found, 2 do
   else
     local crashes = redis.call('HINCRBY', root .. 'run:' .. member, 'crashes', 1)
     local entry = {
-      attempt = tonumber(run.number), type = 'crashed', error = 'its lease ran out', worker = run.worker,
+      attempt = tonumber(run.number), type = 'crashed', error = 'its lease ran out',
+      worker = redis.call('HGET', root .. 'run:' .. member, 'worker'),
     }
     if crashes >= opts.max_crashes then
       entry.type = 'poisoned'

@@ -21,10 +21,11 @@ end
 
 -- An attempt turns out to cost `seconds`. The weight is that of the dispatch: a refund is at most the charge.
 local function correct(user, run, seconds)
-  local step = step_of(seconds, run.weight) - step_of(run.charged, run.weight)
+  local weight = tonumber(redis.call('HGET', root .. 'run:' .. run.member, 'weight'))
+  local step = step_of(seconds, weight) - step_of(run.charged, weight)
   user.v = user.v + step
   served(user, step)
-  if user.groups and run.charged_group then -- else the user had no groups when the attempt began
+  if user.groups and run.group then
     local group = load_group(user, run.group)
     group.v = group.v + (step_of(seconds, 1) - step_of(run.charged, 1))
   end

@@ -2,13 +2,14 @@
 --- @include "includes/cost"
 -- The last attempt of a task, as the claim wrote it down. `charged` is there where tasks cost the time they run.
 local function attempt_of(member)
-  local run = redis.call(
-    'HMGET', root .. 'run:' .. member,
-    'attempt', 'place', 'started_at', 'charged', 'weight', 'group', 'worker'
-  )
+  local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'place', 'started_at', 'charged', 'group')
   return {
-    number = run[1], place = run[2], started_at = tonumber(run[3]), charged = tonumber(run[4]),
-    weight = tonumber(run[5]), group = run[6] or '', charged_group = run[6] ~= false, worker = run[7],
+    member = member,
+    number = run[1],
+    place = run[2],
+    started_at = tonumber(run[3]),
+    charged = tonumber(run[4]),
+    group = run[5] or nil, -- nil where the user had no groups when the attempt began
   }
 end
 
@@ -55,5 +56,5 @@ end
 -- Give a task back to its lane, at the place it had.
 local function return_to_lane(user, member, run)
   local _, id = parts_of(member)
-  put_in_lane(user, run.group, run.place, id)
+  put_in_lane(user, run.group or '', run.place, id)
 end

@@ -21,20 +21,32 @@ local function load_user(name, ring_v)
     return user
   end
   local stored = redis.call('HMGET', root .. 'user:' .. name, unpack(RECORD))
-  user = { name = name, stored = stored }
   for i = 1, GROUPS - 1 do
     stored[i] = tonumber(stored[i]) or 0
-    user[RECORD[i]] = stored[i]
   end
-  stored[GROUPS] = tonumber(stored[GROUPS])
-  user.groups = stored[GROUPS]
-  user.service = service_from(stored[SERVICE])
-  user.compiled = stored[POLICY_TEXT] or nil
-  user.policy = effective_policy(user.compiled)
-  user.ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'ring', name)) -- nil while not in the ring
-  user.v = user.ring_v or user.v
-  user.was_live = user.live
-  user.is_counted = user.service ~= nil and user.ring_v ~= nil
+  stored[GROUPS] = tonumber(stored[GROUPS]) -- nil where no task of the user has had a group
+  ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'ring', name)) -- nil while not in the ring
+  local service = service_from(stored[SERVICE])
+  user = {
+    name = name,
+    stored = stored,
+    ring_v = ring_v,
+    v = ring_v or stored[1],
+    in_flight = stored[2],
+    live = stored[3],
+    scheduled = stored[4],
+    full_at = stored[5],
+    throttled = stored[6],
+    served = stored[7],
+    busy_ms = stored[8],
+    groups = stored[GROUPS],
+    service = service,
+    compiled = stored[POLICY_TEXT] or nil,
+    policy = effective_policy(stored[POLICY_TEXT]),
+    was_live = stored[3],
+    is_counted = service ~= nil and ring_v ~= nil,
+    starts = 0, -- by this script
+  }
   users[name] = user
   return user
 end
@@ -126,9 +138,13 @@ local function settle_users()
   local floor = entering and ring_floor() -- before any write, so that no order of users matters
   for _, user in pairs(users) do
     settle_in_ring(user, floor)
-    settle_throttled(user)
+    if user.due or user.throttled > 0 then
+      settle_throttled(user)
+    end
     count_in_ring(user)
-    save_waits(user)
+    if user.waits then
+      save_waits(user)
+    end
     save_user(user)
     index_user(user)
   end

@@ -17,9 +17,6 @@ local function waited(user, wait)
 end
 
 local function save_waits(user)
-  if not user.waits then
-    return
-  end
   local key = waits_key(user.name, 0)
   for bucket, number in pairs(user.waits) do
     if redis.call('HINCRBY', key, bucket, number) == number then -- a new field, and so perhaps a new key
