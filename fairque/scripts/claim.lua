@@ -165,9 +165,9 @@ local function read_ring()
 end
 
 -- Where in the queue the next user is: the first within its share, else the first, since then nobody else can
--- use the slot. Nothing if nobody is left.
+-- use the slot. Nothing if nobody is left, or too much was skipped.
 local function next_in_queue()
-  while true do
+  while skipped < SKIP_LIMIT do
     local place, last = queue.head, #queue
     while place <= last and not is_within_share(queue[place]) do
       place = place + 1
@@ -203,12 +203,10 @@ end
 
 local function claim_in_fair_order()
   read_ring()
-  while #started < opts.limit and skipped < SKIP_LIMIT do
-    local place = next_in_queue()
-    if not place then
-      return
-    end
+  local place = next_in_queue()
+  while place do
     serve_at(place)
+    place = #started < opts.limit and next_in_queue()
   end
   unfinished = unfinished or skipped >= SKIP_LIMIT
 end

@@ -13,7 +13,7 @@ from fairque.utils.embedded import EmbeddedServer
 
 Open: TypeAlias = Callable[[str], TaskQueue]
 
-CLAIMS = 2000
+CLAIMS = 1000
 
 
 @pytest.fixture(scope="module")
