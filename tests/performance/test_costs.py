@@ -5,45 +5,30 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import pytest
 from redis import Redis
 
-from fairque import FairQueueConfig, QueueConfig, RedisConfig, Task, TaskQueue
-from fairque.utils.embedded import EmbeddedServer
+from fairque import Task, TaskQueue
 
 Count: TypeAlias = Callable[[Callable[[], object]], dict[str, int]]
 
 
 @pytest.fixture
-def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.open("embedded://") as server:
-        yield server
-
-
-@pytest.fixture
-def queue(server: EmbeddedServer) -> Iterator[TaskQueue]:
-    config = FairQueueConfig(redis=RedisConfig(unix_socket_path=server.socket_path), queue=QueueConfig())
-    with TaskQueue(config) as queue:
-        yield queue
-
-
-@pytest.fixture
-def count(server: EmbeddedServer) -> Iterator[Count]:
+def count(raw: Redis) -> Count:
     """Counts the commands that the server runs for an action; `scripts` are the round trips."""
-    with Redis(unix_socket_path=server.socket_path) as raw:
 
-        def count_commands(action: Callable[[], object]) -> dict[str, int]:
-            raw.config_resetstat()
-            action()
-            calls = {name: stats["calls"] for name, stats in raw.info("commandstats").items()}
-            scripts = sum(calls.pop(f"cmdstat_{name}", 0) for name in ("eval", "evalsha"))
-            inside = sum(number for name, number in calls.items() if not name.startswith("cmdstat_config"))
-            return {"scripts": scripts, "inside": inside}
+    def count_commands(action: Callable[[], object]) -> dict[str, int]:
+        raw.config_resetstat()
+        action()
+        calls = {name: stats["calls"] for name, stats in raw.info("commandstats").items()}
+        scripts = sum(calls.pop(f"cmdstat_{name}", 0) for name in ("eval", "evalsha"))
+        inside = sum(number for name, number in calls.items() if not name.startswith("cmdstat_config"))
+        return {"scripts": scripts, "inside": inside}
 
-        yield count_commands
+    return count_commands
 
 
 def push(queue: TaskQueue, tasks: int, users: int) -> None:

@@ -5,45 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from fairque import AsyncWorker, FairQueueConfig, QueueConfig, RedisConfig, Task, TaskQueue, UserPolicy, task
-from fairque.utils.embedded import EmbeddedServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.open("embedded://") as server:
-        yield server
+from fairque import AsyncWorker, Task, TaskQueue, UserPolicy, task
+from tests.performance.conftest import OpenQueue
 
 
 @pytest.fixture
-def raw(server: EmbeddedServer) -> Iterator[Redis]:
-    with Redis(unix_socket_path=server.socket_path) as client:
-        yield client
-        client.flushall()
-
-
-def open_queue(server: EmbeddedServer, **settings: Any) -> TaskQueue:
-    redis = RedisConfig(unix_socket_path=server.socket_path)
-    return TaskQueue(FairQueueConfig(redis=redis, queue=QueueConfig(**settings)))
-
-
-@pytest.fixture
-def queue(server: EmbeddedServer, raw: Redis) -> Iterator[TaskQueue]:
-    with open_queue(server) as queue:
-        yield queue
-
-
-@pytest.fixture
-def timed(server: EmbeddedServer, raw: Redis) -> Iterator[TaskQueue]:
+def timed(open_queue: OpenQueue) -> TaskQueue:
     """A queue where tasks cost the time they run."""
-    with open_queue(server, cost="time") as queue:
-        yield queue
+    return open_queue(cost="time")
 
 
 def push(queue: TaskQueue, user: str, count: int, **options: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -30,6 +31,41 @@ def take(order: FairOrder[int], count: int, now: float = 0) -> list[Attempt[int]
 # --- the promise ---
 
 
+class History:
+    """Follows a random history, and watches the bound."""
+
+    def __init__(self, order: FairOrder[int], bound: Bound, eligible: Callable[[set[str]], set[str]]) -> None:
+        self.order = order
+        self.bound = bound
+        self.eligible = eligible
+        self.service = dict.fromkeys(USERS, 0.0)
+        self.running: list[Attempt[int]] = []
+
+    def follow(self, history: list[tuple[object, ...]], seconds: dict[str, float]) -> None:
+        for what, *values in history:
+            match what, values:
+                case "push", [str(user), int(count)]:
+                    backlog(self.order, user, count)
+                case "pick", [int(count)]:
+                    for _ in range(count):
+                        self.pick()
+                case "end", [int(count), int(place)]:
+                    for _ in range(min(count, len(self.running))):
+                        attempt = self.running.pop(place % len(self.running))
+                        self.order.end(attempt, attempt.started + seconds[attempt.user] * 1000)
+            self.watch()
+
+    def pick(self) -> None:
+        attempt = self.order.pick(0)
+        if attempt is not None:
+            self.running.append(attempt)
+            self.service[attempt.user] += attempt.charged / attempt.weight
+            self.watch()
+
+    def watch(self) -> None:
+        self.bound.watch(self.service, self.eligible(set(self.order.ring.names())))
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     weights=st.fixed_dictionaries(dict.fromkeys(USERS, WEIGHTS)),
@@ -43,22 +79,8 @@ def test_two_users_with_ready_work_never_drift_apart_by_more_than_a_task_each(
     for user in USERS:
         order.set_policy(user, UserPolicy(weight=weights[user], max_concurrency=caps[user]), 0)
     bound = Bound(weights, dict.fromkeys(USERS, 1.0))
-    service = dict.fromkeys(USERS, 0.0)
-    running: list[Attempt[int]] = []
-    for what, *values in history:
-        match what, values:
-            case "push", [str(user), int(count)]:
-                backlog(order, user, count)
-            case "pick", [int(count)]:
-                for _ in range(count):
-                    if (attempt := order.pick(0)) is not None:
-                        running.append(attempt)
-                        service[attempt.user] += 1 / weights[attempt.user]
-                        bound.watch(service, without_share(set(order.ring.names()), caps))
-            case "end", [int(count), int(place)]:
-                for _ in range(min(count, len(running))):
-                    order.end(running.pop(place % len(running)), 0)
-        bound.watch(service, without_share(set(order.ring.names()), caps))
+    watched = History(order, bound, lambda users: without_share(users, caps))
+    watched.follow(history, seconds=dict.fromkeys(USERS, 0.0))
 
 
 @settings(max_examples=200, deadline=None)
@@ -77,23 +99,7 @@ def test_the_promise_holds_for_seconds_as_well_where_they_are_known(
         attempt = order.pick(0)
         assert attempt is not None
         order.end(attempt, seconds[user] * 1000)  # it learns how long they take
-    bound = Bound(weights, seconds)
-    service = dict.fromkeys(USERS, 0.0)
-    running: list[Attempt[int]] = []
-    for what, *values in history:
-        match what, values:
-            case "push", [str(user), int(count)]:
-                backlog(order, user, count)
-            case "pick", [int(count)]:
-                for _ in range(count):
-                    if (attempt := order.pick(0)) is not None:
-                        running.append(attempt)
-                        service[attempt.user] += attempt.charged / weights[attempt.user]
-                        bound.watch(service, set(order.ring.names()))
-            case "end", [int(count), int(place)]:
-                for _ in range(min(count, len(running))):
-                    attempt = running.pop(place % len(running))
-                    order.end(attempt, attempt.started + seconds[attempt.user] * 1000)
+    History(order, Bound(weights, seconds), lambda users: users).follow(history, seconds)
 
 
 @given(charged=st.floats(0, 1e6), cost=st.floats(0, 1e6), weight=st.floats(1e-6, 1e6), v=st.floats(0, 1e6))
