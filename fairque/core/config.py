@@ -7,7 +7,7 @@ names the file or the environment variable and the path of the key.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, create_model, field_validator
 
@@ -37,6 +37,8 @@ __all__ = [
 class Retention(StrictModel):
     """How long an ended task and its result are kept, by the state it ended in."""
 
+    shows_values: ClassVar[bool] = True
+
     finished: Seconds = Field(86_400.0, description="Seconds; one day.")
     failed: Seconds = Field(7 * 86_400.0, description="Seconds in the dead letter queue; seven days.")
     canceled: Seconds = Field(3_600.0, description="Seconds; one hour.")
@@ -44,6 +46,8 @@ class Retention(StrictModel):
 
 class QueueConfig(StrictModel):
     """One queue. Producers and workers must agree on `name`, `prefix`, `shards` and `codec`."""
+
+    shows_values: ClassVar[bool] = True
 
     name: str = Field(
         "default", pattern=r"^[A-Za-z0-9_.-]+$", description="Part of every key: A-Z a-z 0-9 _ . -"
