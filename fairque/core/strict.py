@@ -117,7 +117,11 @@ def type_under(annotation: Any, key: str | int) -> Any:
         return get_args(annotation)[-1]
     model = model_in(annotation)
     field = model.model_fields.get(str(key)) if model else None
-    return field.annotation if field else None
+    if field is None:
+        return None
+    # They belong to the type: what a value must be may depend on them alone.
+    before = [part for part in field.metadata if isinstance(part, BeforeValidator)]
+    return Annotated[(field.annotation, *before)] if before else field.annotation
 
 
 def refuse(found: Iterable[str]) -> None:

@@ -516,6 +516,20 @@ def test_a_mistake_in_the_environment_is_named_with_its_variable(
     assert str(caught.value).startswith(complaint)
 
 
+@pytest.mark.parametrize(("text", "value"), [("5", 5), ("50%", "50%"), ("12.5 %", "12.5%"), ("null", None)])
+def test_a_limit_in_the_environment_is_a_number_or_a_share(
+    monkeypatch: pytest.MonkeyPatch, text: str, value: object
+) -> None:
+    monkeypatch.setenv("FAIRQUE_USERS__ACME__MAX_CONCURRENCY", text)
+    assert FairQueueConfig.load().users["acme"].max_concurrency == value
+
+
+def test_a_wrong_limit_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIRQUE_USERS__ACME__MAX_CONCURRENCY", "0")
+    with pytest.raises(ConfigurationError, match=r"users\.acme\.max_concurrency: must be .*, not 0$"):
+        FairQueueConfig.load()
+
+
 def test_a_contradiction_names_every_place_it_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
