@@ -20,6 +20,7 @@ LIMITS = {
     "paused": "its user is paused; fairque user resume lets it go on",
     "max_concurrency": "max_concurrency of its user; fairque user show tells the policy",
     "rate": "rate of its user; fairque user show tells the policy",
+    "share": "max_concurrency of its user, as a share of the slots; fairque user show tells the policy",
 }
 
 

@@ -107,6 +107,22 @@ def test_a_share_is_told_and_binds_nobody_by_itself(queue: TaskQueue) -> None:
     assert "which may use 25% of the slots while others can use them" in found.reason
 
 
+def test_a_user_that_is_passed_over_for_its_share_is_told_so(queue: TaskQueue) -> None:
+    queue.set_policy("u", UserPolicy(max_concurrency="25%"))
+    push(queue, "u", *"abcd")
+    assert len(queue.pop_batch("w", 2)) == 2  # alone it may have them all
+    push(queue, "v", "x", "y")
+    found = queue.explain("u", "d")
+    assert found.limit == "share"
+    assert found.reason == (
+        "its user has 2 of the 2 slots in use and may have 25% of them: others that can use the next one go "
+        "first; 1 is before it in its lane"
+    )
+    assert queue.explain("v", "x").limit is None
+    assert [task.user_id for task in queue.pop_batch("w", 2)] == ["v", "v"]
+    assert queue.explain("u", "d").limit is None  # alone again
+
+
 def test_tasks_in_every_other_state_are_explained(queue: TaskQueue, raw: Redis) -> None:
     push(queue, "u", "finished", "failed", "canceled", "running")
     push(queue, "u", "scheduled", delay=3600)
