@@ -118,7 +118,10 @@ def test_help_teaches_each_command(run: Run) -> None:
         (("stats", "--config", "nowhere.yaml"), "nowhere.yaml"),
         (("worker", TASKS, "--concurrency", "0", "--url", "embedded://"), "concurrency"),
         (("worker", TASKS, "--log-level", "loud"), "--log-level loud"),
-        (("stats", "--queue", "a{b}", "--url", "embedded://"), "name"),
+        (
+            ("stats", "--queue", "a{b}", "--url", "embedded://"),
+            "--queue a{b}: a queue's name is made of letters, digits, _ . and -",
+        ),
     ],
 )
 def test_what_a_person_got_wrong_is_one_clear_line(
