@@ -140,8 +140,11 @@ def _service(user: UserStats) -> dict[str, str]:
 
 
 def explain(  # noqa: PLR0917 - typer passes them by name
-    user_id: Annotated[str, typer.Argument(metavar="USER", help="Whose task it is.")],
-    task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")],
+    user_id: Annotated[
+        str,
+        typer.Argument(metavar="USER", help="Whose task it is; one that begins with a dash goes after --."),
+    ],
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id; the same.")],
     config: ConfigOption = None,
     url: UrlOption = None,
     queue: QueueOption = None,

@@ -12,6 +12,7 @@ from fairque.core.models import TaskState
 from fairque.core.records import Explanation
 from fairque.core.units import from_ms
 
+LONGEST_ERROR = 200  # characters of an error in the reason
 LATEST = 250_000_000_000_000  # ms, just before the year 10,000: later ones are no datetime
 
 
@@ -48,6 +49,10 @@ class Found(msgspec.Struct):
     ahead: list[str] = []
     group_rank: int | None = None
     groups: int = 1
+    worker: str = ""
+    attempt: int = 0
+    failure_type: str = "failed"
+    error: str = ""
 
 
 _decode = msgspec.json.Decoder(Found).decode
@@ -75,10 +80,12 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
                 lease = (
                     "its lease has run out, and it will be taken back: no heartbeat has come from its worker"
                 )
-            return _replace(task, reason=f"it is running; {lease}")
+            reason = f"it is running on worker {found.worker}, attempt {found.attempt}; {lease}"
+            return _replace(task, reason=reason)
         case TaskState.FAILED:
+            why = found.failure_type + _first_line(found.error)
             return _replace(
-                task, reason="it failed and is in the dead letter queue: requeue(…) runs it again"
+                task, reason=f"it failed ({why}) and is in the dead letter queue: requeue(…) runs it again"
             )
         case state:
             return _replace(task, reason=f"it has ended: {state.value}")
@@ -151,6 +158,13 @@ def _reason(found: Found, limit: str | None, until: float | None) -> str:
     are = "is" if found.lane_rank == 1 else "are"
     before = f"{found.lane_rank} {are} before it" if found.lane_rank else "it is the first"
     return f"{held}; {before} in its lane{turns}"
+
+
+def _first_line(error: str) -> str:
+    """`: no such file`, or nothing where there is no message."""
+    line = error.strip().partition("\n")[0]
+    short = line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + "…"
+    return f": {short}" if short else ""
 
 
 def _counted(number: int, what: str) -> str:

@@ -58,6 +58,16 @@ def test_the_worker_command_runs_what_the_modules_define(
         assert handle.result(timeout=1) == 5
 
 
+def test_a_worker_of_a_paused_queue_says_so(run: Run, config: FairQueueConfig, config_file: Path) -> None:
+    with TaskQueue(config) as queue:
+        queue.pause()
+        handle = queue.push(tasks.add(2, 3), user_id="acme")
+        done = run("worker", TASKS, "--config", str(config_file), "--burst")
+        assert done.returncode == 0
+        assert "the queue is paused and starts nothing: fairque resume lets it go on" in done.stderr
+        assert handle.state() is TaskState.QUEUED
+
+
 def test_the_queue_option_names_the_queue(run: Run, config: FairQueueConfig, config_file: Path) -> None:
     named = config.model_copy(update={"queue": config.queue.model_copy(update={"name": "mail"})})
     with TaskQueue(named) as queue:

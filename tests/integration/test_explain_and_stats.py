@@ -13,7 +13,7 @@ from fairque.core.config import UserPolicy
 from fairque.core.exceptions import TaskNotFoundError
 from fairque.core.records import UserStats
 from fairque.queue.queue import TaskQueue
-from tests.support.actions import drain, names, popped, push, server_ms, sleep_past
+from tests.support.actions import drain, make, names, popped, push, server_ms, sleep_past
 
 NEVER = 1e-4  # a rate of one in three hours: only the burst matters
 
@@ -123,6 +123,18 @@ def test_a_user_that_is_passed_over_for_its_share_is_told_so(queue: TaskQueue) -
     assert queue.explain("u", "d").limit is None  # alone again
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [("x" * 300 + "\nmore", f"failed: {'x' * 200}…"), ("é\n\0", "failed: é"), ("", "failed")],
+)
+def test_a_failed_task_is_explained_by_the_beginning_of_its_error(
+    queue: TaskQueue, error: str, told: str
+) -> None:
+    queue.push(make("u", "a"), max_retries=0)
+    queue.fail(popped(queue), error)
+    assert queue.explain("u", "a").reason.startswith(f"it failed ({told}) and is in")
+
+
 def test_tasks_in_every_other_state_are_explained(queue: TaskQueue, raw: Redis) -> None:
     push(queue, "u", "finished", "failed", "canceled", "running")
     push(queue, "u", "scheduled", delay=3600)
@@ -139,8 +151,10 @@ def test_tasks_in_every_other_state_are_explained(queue: TaskQueue, raw: Redis) 
         "scheduled": "scheduled",
     }
     assert found["finished"].reason == "it has ended: FINISHED"
-    assert "requeue" in found["failed"].reason
-    assert "it is running" in found["running"].reason
+    assert found["failed"].reason == (
+        "it failed (invalid: no) and is in the dead letter queue: requeue(…) runs it again"
+    )
+    assert found["running"].reason.startswith("it is running on worker w, attempt 1; without a heartbeat")
     assert found["scheduled"].until == queue.handle("u", "scheduled").info().due_at
     with pytest.raises(TaskNotFoundError):
         queue.explain("u", "never")
