@@ -14,7 +14,7 @@ from fairque.cli.policies import read_changes, show_policy, sources
 from fairque.cli.showing import count, emit, plain, seconds, state_of, user_row
 from fairque.core.calls import single
 from fairque.core.exceptions import ConfigurationError
-from fairque.queue.policies import DEFAULT
+from fairque.core.keys import DEFAULT
 
 if TYPE_CHECKING:
     from fairque.core.records import UserStats

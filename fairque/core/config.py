@@ -6,12 +6,14 @@ names the file or the environment variable and the path of the key.
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, create_model, field_validator
 
 from fairque.core.exceptions import ConfigurationError
+from fairque.core.keys import DEFAULT
 from fairque.core.redis_config import RedisConfig, SentinelConfig
 from fairque.core.strict import PositiveSeconds, Seconds, StrictModel, refuse
 from fairque.core.user_policy import LARGEST, UserPolicy
@@ -93,6 +95,11 @@ class QueueConfig(StrictModel):
         return value
 
 
+def _is_nearly_default(user: str) -> bool:
+    near = 0.85  # two letters that changed places, one too many or too few
+    return user.isalpha() and SequenceMatcher(None, user.lower(), DEFAULT).ratio() >= near
+
+
 class FairQueueConfig(StrictModel):
     """Everything: the server, the queue, the workers by name, the scheduler, and the users' policies."""
 
@@ -115,6 +122,13 @@ class FairQueueConfig(StrictModel):
     @classmethod
     def _named_by_user_ids(cls, users: dict[str, UserPolicy]) -> dict[str, UserPolicy]:
         user_ids(list(users))
+        if DEFAULT not in users:
+            refuse(
+                f"{user!r} is nearly {DEFAULT}: write {DEFAULT} for the policy of all users; if this is a "
+                f"user, add an entry {DEFAULT}: {{}} as well"
+                for user in users
+                if _is_nearly_default(user)
+            )
         return users
 
     @property

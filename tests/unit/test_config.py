@@ -195,6 +195,25 @@ def test_a_policy_in_a_file_is_refused_by_the_path_of_its_key(tmp_path: Path) ->
     assert "users.default: burst has no effect without rate" in text
 
 
+@pytest.mark.parametrize("user", ["defualt", "Default", "DEFAULT", "defaults", "defalt", "deafult"])
+def test_a_default_that_is_misspelt_is_no_user_by_mistake(user: str) -> None:
+    text = refusal(FairQueueConfig, users={"acme": UserPolicy(), user: UserPolicy(weight=2.0)})
+    assert text.startswith(f"FairQueueConfig: users: {user!r} is nearly default: write default for")
+    assert text.endswith("if this is a user, add an entry default: {} as well")
+    assert user in FairQueueConfig(users={"default": UserPolicy(), user: UserPolicy()}).users
+
+
+@pytest.mark.parametrize("user", ["fault", "default-2", "default1", "defaulters", "d"])
+def test_other_names_are_not_taken_for_the_default(user: str) -> None:
+    assert user in FairQueueConfig(users={user: UserPolicy()}).users
+
+
+def test_a_user_id_that_is_no_unicode_is_refused_by_name() -> None:
+    text = refusal(FairQueueConfig, users={"a\ud800": UserPolicy()})
+    assert text == "FairQueueConfig: users: user id 'a\\ud800' is not valid unicode (a lone surrogate)"
+    assert "surrogate" in refusal(WorkerConfig, assigned_users=["\udfff"])
+
+
 @pytest.mark.parametrize("user", ["42", "yes", "1.5", "2024-01-01", "null"])
 def test_a_user_id_that_yaml_does_not_read_as_text_is_refused(tmp_path: Path, user: str) -> None:
     write(tmp_path, f=f"users: {{{user}: {{weight: 2}}}}")
