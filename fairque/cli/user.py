@@ -42,7 +42,7 @@ def _open(config: Path | None, url: str | None, queue: str | None) -> AbstractCo
 # --- one user ---
 
 
-@user.command()
+@user.command(short_help="Show a user's policy, where each part comes from, and its tasks.")
 def show(
     user_id: UserArgument,
     config: ConfigOption = None,
@@ -100,7 +100,7 @@ def _has_tasks(found: UserStats) -> bool:
     return bool(found.live or found.served or found.failed)
 
 
-@user.command(name="set")
+@user.command(name="set", short_help="Change some parts of a user's policy, and leave the others.")
 def set_(  # noqa: PLR0917 - typer passes them by name
     user_id: UserArgument,
     weight: Annotated[
@@ -167,7 +167,7 @@ def _update(tasks: TaskQueue, user_id: str, changes: dict[str, Any]) -> None:
         ) from None
 
 
-@user.command()
+@user.command(short_help="Forget what was set: the configuration's policy counts again.")
 def clear(
     user_id: UserArgument, config: ConfigOption = None, url: UrlOption = None, queue: QueueOption = None
 ) -> None:

@@ -183,3 +183,14 @@ def test_stats_show_any_user_id_as_it_is(run: Run, config: FairQueueConfig, conf
     assert "[/]x" in done.stdout
     assert "[red]y" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("group", [(), ("user",)])
+def test_the_list_of_commands_says_of_each_what_it_does_in_a_whole_line(
+    run: Run, group: tuple[str, ...]
+) -> None:
+    listed = run(*group, "--help").stdout.partition("Commands:")[2].strip().splitlines()
+    assert len(listed) >= 5
+    for line in listed:
+        assert line.endswith(".")
+        assert not line.endswith("...")
