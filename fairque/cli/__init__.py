@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -62,6 +63,17 @@ def _root(
     """A task queue on Redis or Valkey that gives every user a fair share of the workers."""
 
 
-for command in (worker, stats, users, explain, pause, resume, demo, simulate):
-    app.command()(command)
-app.add_typer(user)
+# One line each in the list of commands, where the first sentence of their help would be cut off.
+IN_SHORT: dict[Callable[..., None], str] = {
+    worker: "Run tasks until stopped.",
+    stats: "Show where the tasks are, and whether users are served fairly.",
+    users: "Show the users: what waits, what was served, what holds it back.",
+    explain: "Tell why a task is not running, and when it may start.",
+    pause: "Start no more tasks of anybody, say during a migration.",
+    resume: "Let a paused queue go on.",
+    demo: "Watch real work of many users finish in fair order.",
+    simulate: "Try out on paper what fair order does to your users' waits.",
+}
+for command, short in IN_SHORT.items():
+    app.command(short_help=short)(command)
+app.add_typer(user, short_help="Show, set or clear one user's share and limits; pause the user.")

@@ -20,6 +20,7 @@ LIMITS = {
     "paused": "its user is paused; fairque user resume lets it go on",
     "max_concurrency": "max_concurrency of its user; fairque user show tells the policy",
     "rate": "rate of its user; fairque user show tells the policy",
+    "share": "max_concurrency of its user, as a share of the slots; fairque user show tells the policy",
 }
 
 
@@ -139,8 +140,11 @@ def _service(user: UserStats) -> dict[str, str]:
 
 
 def explain(  # noqa: PLR0917 - typer passes them by name
-    user_id: Annotated[str, typer.Argument(metavar="USER", help="Whose task it is.")],
-    task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id.")],
+    user_id: Annotated[
+        str,
+        typer.Argument(metavar="USER", help="Whose task it is; one that begins with a dash goes after --."),
+    ],
+    task_id: Annotated[str, typer.Argument(metavar="ID", help="The task's id; the same.")],
     config: ConfigOption = None,
     url: UrlOption = None,
     queue: QueueOption = None,

@@ -40,6 +40,7 @@ def configuration(
     them anew.
     """
     from fairque.core.config import FairQueueConfig, QueueConfig, load_worker_config  # noqa: PLC0415
+    from fairque.core.exceptions import ConfigurationError  # noqa: PLC0415
 
     if file is not None and file.name != "common.yaml" and (file.parent / "common.yaml").exists():
         config = load_worker_config(file.stem, file.parent)
@@ -50,6 +51,11 @@ def configuration(
     if file is not None and url is not None:
         config = config.model_copy(update={"redis": FairQueueConfig.from_url(url).redis})
     if queue is not None:
-        named = QueueConfig(**{**dict(config.queue), "name": queue})
+        try:
+            named = QueueConfig(**{**dict(config.queue), "name": queue})
+        except ConfigurationError:
+            raise ConfigurationError(
+                f"--queue {queue}: a queue's name is made of letters, digits, _ . and -"
+            ) from None
         config = config.model_copy(update={"queue": named})
     return config if with_policies else FairQueueConfig(redis=config.redis, queue=config.queue)

@@ -14,6 +14,7 @@ from fairque.cli.policies import read_changes, show_policy, sources
 from fairque.cli.showing import count, emit, plain, seconds, state_of, user_row
 from fairque.core.calls import single
 from fairque.core.exceptions import ConfigurationError
+from fairque.core.keys import DEFAULT
 
 if TYPE_CHECKING:
     from fairque.core.records import UserStats
@@ -41,7 +42,7 @@ def _open(config: Path | None, url: str | None, queue: str | None) -> AbstractCo
 # --- one user ---
 
 
-@user.command()
+@user.command(short_help="Show a user's policy, where each part comes from, and its tasks.")
 def show(
     user_id: UserArgument,
     config: ConfigOption = None,
@@ -69,6 +70,7 @@ def show(
         )
         return
     typer.echo(f"user {plain(user_id)} of {root}")
+    _tell_apart_from_the_default(user_id)
     show_policy(layers)
     for line in _stats_lines(found):
         typer.echo(line)
@@ -98,7 +100,7 @@ def _has_tasks(found: UserStats) -> bool:
     return bool(found.live or found.served or found.failed)
 
 
-@user.command(name="set")
+@user.command(name="set", short_help="Change some parts of a user's policy, and leave the others.")
 def set_(  # noqa: PLR0917 - typer passes them by name
     user_id: UserArgument,
     weight: Annotated[
@@ -165,7 +167,7 @@ def _update(tasks: TaskQueue, user_id: str, changes: dict[str, Any]) -> None:
         ) from None
 
 
-@user.command()
+@user.command(short_help="Forget what was set: the configuration's policy counts again.")
 def clear(
     user_id: UserArgument, config: ConfigOption = None, url: UrlOption = None, queue: QueueOption = None
 ) -> None:
@@ -213,6 +215,15 @@ def _confirm(tasks: TaskQueue, user_id: str, what: str) -> None:
     found = tasks.user_stats(user_id)
     known = found is not None and _has_tasks(found)
     typer.echo(f"user {plain(user_id)} {'' if known else '(who has no tasks) '}{what}")
+    _tell_apart_from_the_default(user_id)
+
+
+def _tell_apart_from_the_default(user_id: str) -> None:
+    if user_id == DEFAULT:
+        typer.echo(
+            f"This is the user called {DEFAULT!r}, nobody else: what holds for all users is the entry "
+            f"{DEFAULT} in the configuration's section users."
+        )
 
 
 # --- the whole queue ---

@@ -6,12 +6,14 @@ names the file or the environment variable and the path of the key.
 
 from __future__ import annotations
 
+from difflib import SequenceMatcher
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, create_model, field_validator
 
 from fairque.core.exceptions import ConfigurationError
+from fairque.core.keys import DEFAULT
 from fairque.core.redis_config import RedisConfig, SentinelConfig
 from fairque.core.strict import PositiveSeconds, Seconds, StrictModel, refuse
 from fairque.core.user_policy import LARGEST, UserPolicy
@@ -37,6 +39,8 @@ __all__ = [
 class Retention(StrictModel):
     """How long an ended task and its result are kept, by the state it ended in."""
 
+    shows_values: ClassVar[bool] = True
+
     finished: Seconds = Field(86_400.0, description="Seconds; one day.")
     failed: Seconds = Field(7 * 86_400.0, description="Seconds in the dead letter queue; seven days.")
     canceled: Seconds = Field(3_600.0, description="Seconds; one hour.")
@@ -44,6 +48,8 @@ class Retention(StrictModel):
 
 class QueueConfig(StrictModel):
     """One queue. Producers and workers must agree on `name`, `prefix`, `shards` and `codec`."""
+
+    shows_values: ClassVar[bool] = True
 
     name: str = Field(
         "default", pattern=r"^[A-Za-z0-9_.-]+$", description="Part of every key: A-Z a-z 0-9 _ . -"
@@ -89,6 +95,11 @@ class QueueConfig(StrictModel):
         return value
 
 
+def _is_nearly_default(user: str) -> bool:
+    near = 0.85  # two letters that changed places, one too many or too few
+    return user.isalpha() and SequenceMatcher(None, user.lower(), DEFAULT).ratio() >= near
+
+
 class FairQueueConfig(StrictModel):
     """Everything: the server, the queue, the workers by name, the scheduler, and the users' policies."""
 
@@ -111,6 +122,13 @@ class FairQueueConfig(StrictModel):
     @classmethod
     def _named_by_user_ids(cls, users: dict[str, UserPolicy]) -> dict[str, UserPolicy]:
         user_ids(list(users))
+        if DEFAULT not in users:
+            refuse(
+                f"{user!r} is nearly {DEFAULT}: write {DEFAULT} for the policy of all users; if this is a "
+                f"user, add an entry {DEFAULT}: {{}} as well"
+                for user in users
+                if _is_nearly_default(user)
+            )
         return users
 
     @property

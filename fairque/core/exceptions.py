@@ -38,21 +38,25 @@ class PayloadTooLargeError(TaskValidationError):
 
 
 class QueueFullError(FairQueueError):
-    """A push was refused: the user, or the queue, has as many waiting tasks as it may. Nothing was written.
+    """A push was refused: the user, or the queue, may not have so many waiting tasks. Nothing was written.
 
-    `user_id` is None where the queue's own limit was met; `current` is how many are waiting.
+    `user_id` is None where the queue's own limit was met; `current` is how many are waiting, and `coming` how
+    many the push would add. Where `coming` alone is more than `limit`, the push never fits: split it.
     """
 
-    def __init__(self, user_id: str | None, limit: int, current: int) -> None:
+    def __init__(self, user_id: str | None, limit: int, current: int, coming: int = 1) -> None:
         whose = "the queue" if user_id is None else f"user {user_id!r}"
         setting = "queue.max_queued" if user_id is None else "max_queued of its policy"
+        push = f", this push adds {coming:,}" if coming > 1 else ""
+        advice = "push again when some have run" if coming <= limit else "it never fits: push fewer at a time"
         super().__init__(
-            f"{whose} has {current:,} waiting tasks and the limit is {limit:,}: push again when some have "
-            f"run, or raise {setting}"
+            f"{whose} has {current:,} waiting tasks{push} and the limit is {limit:,}: {advice}, "
+            f"or raise {setting}"
         )
         self.user_id = user_id
         self.limit = limit
         self.current = current
+        self.coming = coming
 
 
 class EncodeError(TaskValidationError):

@@ -121,7 +121,8 @@ class Explanation(msgspec.Struct, frozen=True):
         ahead: How many tasks of its lane are before it, and `ahead_ids` the first five of them.
         group: Its group, if it has one, and `groups_ahead` how many of the user's have their turn before.
         users_ahead: How many of the `ready_users` have their turn before its user; None if that is not ready.
-        limit: What holds it back: `queue_paused`, `paused`, `max_concurrency`, `rate`, or None.
+        limit: What holds it back: `queue_paused`, `paused`, `max_concurrency`, `rate`, `share` (its user has
+            its share of the slots, and others go first while they can use one), or None.
         until: Until when, where that is known.
         waits_for: Ids of the dependencies that are open.
         estimated_start: From the pace of the last minutes; None where nothing has started lately, or nobody

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 KeyPath = tuple[str | int, ...]
+
+SHOWN = 60  # characters of a wrong value
+OWN_WORDS = {"value_error", "assertion_error"}  # of validators, which name the value themselves
 
 
 def _as_seconds(value: object) -> object:
@@ -26,7 +29,13 @@ PositiveSeconds = Annotated[float, BeforeValidator(_as_seconds), Field(gt=0, all
 
 
 class StrictModel(BaseModel):
-    """Unknown keys and wrong types are errors; nothing is converted silently; instances do not change."""
+    """Unknown keys and wrong types are errors; nothing is converted silently; instances do not change.
+
+    Attributes:
+        shows_values: Whether complaints name the wrong value. Not where one may be a secret, or hold one.
+    """
+
+    shows_values: ClassVar[bool] = False
 
     model_config = ConfigDict(
         extra="forbid", strict=True, frozen=True, validate_default=True, hide_input_in_errors=True
@@ -52,25 +61,39 @@ def show(path: KeyPath, text: str) -> str:
 
 
 def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[tuple[KeyPath, str]]:
-    """Each problem with the path of its key; the offending value is never part of it."""
-    for item in error.errors(include_url=False, include_input=False):
+    """Each problem with the path of its key; the wrong value is part of it only where that is no secret."""
+    for item in error.errors(include_url=False):
         path, kind = item["loc"], item["type"]
-        if kind == "extra_forbidden":
+        if path[-1:] == ("[key]",):
+            yield path[:-2], f"the key {item['input']} must be text: put it in quotes"
+        elif kind == "extra_forbidden":
             yield path, "unknown key" + closest(str(path[-1]), _fields_under(model, path[:-1]))
         elif kind == "missing":
             yield path, "is required"
         elif kind in {"model_type", "dict_type", "model_attributes_type"}:
             yield path, "must be a mapping of keys to values"
         else:
-            yield path, item["msg"].removeprefix("Value error, ")
+            text = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+            holder = _model_under(model, path[:-1])
+            is_shown = kind not in OWN_WORDS and getattr(holder, "shows_values", False)
+            yield path, text + (f", not {_shortened(item['input'])}" if is_shown else "")
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 def _fields_under(model: type[BaseModel], section: KeyPath) -> Iterable[str]:
+    target = _model_under(model, section)
+    return target.model_fields if target else ()
+
+
+def _model_under(model: type[BaseModel], section: KeyPath) -> type[BaseModel] | None:
     annotation: Any = model
     for step in section:
         annotation = type_under(annotation, step)
-    target = model_in(annotation)
-    return target.model_fields if target else ()
+    return model_in(annotation)
 
 
 def closest(key: str, known: Iterable[str]) -> str:
@@ -94,7 +117,11 @@ def type_under(annotation: Any, key: str | int) -> Any:
         return get_args(annotation)[-1]
     model = model_in(annotation)
     field = model.model_fields.get(str(key)) if model else None
-    return field.annotation if field else None
+    if field is None:
+        return None
+    # They belong to the type: what a value must be may depend on them alone.
+    before = [part for part in field.metadata if isinstance(part, BeforeValidator)]
+    return Annotated[(field.annotation, *before)] if before else field.annotation
 
 
 def refuse(found: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -49,6 +49,8 @@ class UserPolicy(StrictModel):
     Raises:
         ConfigurationError: A value is out of its range; the message names it.
     """
+
+    shows_values: ClassVar[bool] = True
 
     weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="Share relative to other users.")
     max_concurrency: Annotated[int | str | None, BeforeValidator(_slots_or_share)] = Field(

@@ -25,6 +25,8 @@ def user_ids(value: object) -> object:
             raise ValueError(f"user id {user!r} must be text: put it in quotes")  # noqa: TRY004 - the same
         if not 1 <= len(user) <= ID_LIMIT:
             raise ValueError(f"a user id has 1 to {ID_LIMIT} characters, this one has {len(user)}")
+        if any("\ud800" <= sign <= "\udfff" for sign in user):
+            raise ValueError(f"user id {user!r} is not valid unicode (a lone surrogate)")
     twice = [user for user, count in Counter(value).items() if count > 1]
     if twice:
         raise ValueError(f"listed twice: {', '.join(map(repr, twice))}")

@@ -12,6 +12,7 @@ from fairque.core.models import TaskState
 from fairque.core.records import Explanation
 from fairque.core.units import from_ms
 
+LONGEST_ERROR = 200  # characters of an error in the reason
 LATEST = 250_000_000_000_000  # ms, just before the year 10,000: later ones are no datetime
 
 
@@ -48,6 +49,10 @@ class Found(msgspec.Struct):
     ahead: list[str] = []
     group_rank: int | None = None
     groups: int = 1
+    worker: str = ""
+    attempt: int = 0
+    failure_type: str = "failed"
+    error: str = ""
 
 
 _decode = msgspec.json.Decoder(Found).decode
@@ -75,10 +80,12 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
                 lease = (
                     "its lease has run out, and it will be taken back: no heartbeat has come from its worker"
                 )
-            return _replace(task, reason=f"it is running; {lease}")
+            reason = f"it is running on worker {found.worker}, attempt {found.attempt}; {lease}"
+            return _replace(task, reason=reason)
         case TaskState.FAILED:
+            why = found.failure_type + _first_line(found.error)
             return _replace(
-                task, reason="it failed and is in the dead letter queue: requeue(…) runs it again"
+                task, reason=f"it failed ({why}) and is in the dead letter queue: requeue(…) runs it again"
             )
         case state:
             return _replace(task, reason=f"it has ended: {state.value}")
@@ -113,7 +120,15 @@ def _limit(found: Found) -> tuple[str | None, float | None]:
         return "max_concurrency", None
     if found.throttled_until is not None and found.throttled_until > found.now:
         return "rate", found.throttled_until
-    return None, None
+    return ("share", None) if _is_passed_over(found) else (None, None)
+
+
+def _is_passed_over(found: Found) -> bool:
+    """Whether its user stands beyond its share of the slots, beside others who may use the next one."""
+    share = found.policy.share
+    if share is None or found.ring_rank is None or found.ring_size < 2:  # noqa: PLR2004 - it and another
+        return False
+    return found.in_flight + 1 > max(1, share * (found.leased + 1))
 
 
 def _reason(found: Found, limit: str | None, until: float | None) -> str:
@@ -127,6 +142,11 @@ def _reason(found: Found, limit: str | None, until: float | None) -> str:
             held = f"its user runs as many tasks as its max_concurrency allows: {found.in_flight}"
         case "rate":
             held = f"its user may start {policy.rate:g} tasks a second, the next at {_clock(until)}"
+        case "share":
+            held = (
+                f"its user has {found.in_flight} of the {found.leased} slots in use and may have "
+                f"{policy.share:.0%} of them: others that can use the next one go first"
+            )
         case _ if found.ring_rank is None:
             held = "its user takes its turn with the next claim"
         case _:
@@ -134,9 +154,21 @@ def _reason(found: Found, limit: str | None, until: float | None) -> str:
             if policy.share is not None:
                 held += f", which may use {policy.share:.0%} of the slots while others can use them"
     others = found.groups - 1
-    turns = f", which takes turns with {others} other groups of its user" if others > 0 else ""
-    before = f"{found.lane_rank} are before it" if found.lane_rank else "it is the first"
+    turns = f", which takes turns with {_counted(others, 'other group')} of its user" if others > 0 else ""
+    are = "is" if found.lane_rank == 1 else "are"
+    before = f"{found.lane_rank} {are} before it" if found.lane_rank else "it is the first"
     return f"{held}; {before} in its lane{turns}"
+
+
+def _first_line(error: str) -> str:
+    """`: no such file`, or nothing where there is no message."""
+    line = error.strip().partition("\n")[0]
+    short = line if len(line) <= LONGEST_ERROR else line[:LONGEST_ERROR] + "…"
+    return f": {short}" if short else ""
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _start(found: Found) -> float | None:

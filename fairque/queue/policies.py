@@ -9,7 +9,7 @@ import msgspec
 
 from fairque.core.calls import Call, Flow
 from fairque.core.exceptions import TaskValidationError
-from fairque.core.keys import check_id, escape
+from fairque.core.keys import DEFAULT, check_id, escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-DEFAULT = "default"  # the entry of a configuration that holds for all other users
 REFRESHED_AT_ONCE = 500  # users of one script
 MOST_REPEATS = 100  # of a change that met another one
 

@@ -24,6 +24,9 @@ local found = {
   in_flight = user.in_flight, served = user.served, busy_ms = user.busy_ms,
   policy = user.policy,
 }
+local run = redis.call('HMGET', root .. 'run:' .. member, 'worker', 'attempt', 'failure_type', 'error')
+found.worker, found.attempt = run[1] or nil, tonumber(run[2]) or nil
+found.failure_type, found.error = run[3] or nil, run[4] or nil
 if state == 'QUEUED' then
   local lane = lane_key(name, group)
   found.lane_rank = redis.call('ZRANK', lane, id)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FIELDS = ("time", "user", "group", "cost")
+REQUIRED = ("time", "user", "cost")
 CSV, JSON_LINES = (".csv",), (".jsonl", ".ndjson")
 LONGEST_COST = 1_000_000  # seconds
 LATEST = 1e11  # seconds; so that milliseconds stay exact
@@ -110,6 +111,10 @@ def _reader(file: Path) -> Any:
 def _csv_rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, strict=True)
+        if any(field not in (reader.fieldnames or REQUIRED) for field in REQUIRED):
+            header = _shown(",".join(reader.fieldnames or ()))
+            message = f"the first line must name time, user and cost, separated by commas; it is {header}"
+            raise TraceError(file, message, 1)
         for row in reader:
             yield reader.line_num, row
 
@@ -132,7 +137,7 @@ def _json_object(file: Path, number: int, line: str) -> dict[str, Any]:
 
 
 def _arrival(file: Path, line: int, row: dict[str, Any]) -> Arrival:
-    for field in ("time", "user", "cost"):
+    for field in REQUIRED:
         if row.get(field) is None:
             raise TraceError(file, "is missing: each task needs time, user and cost", line, field)
     time = _milliseconds(file, line, "time", row["time"], LATEST)

@@ -38,14 +38,14 @@ T = TypeVar("T")
 Opening: TypeAlias = "Callable[[], Flow[None]]"
 
 
-def _queue_full(limit: str, current: str, user: str = "") -> QueueFullError:
-    return QueueFullError(unescape(user) or None, int(limit), int(current))
+def _queue_full(limit: str, current: str, coming: str, user: str = "") -> QueueFullError:
+    return QueueFullError(unescape(user) or None, int(limit), int(current), int(coming))
 
 
 # What a script answers with `redis.error_reply("CODE detail")`, and the exception that it means.
 _CODES: dict[str, Callable[[str], FairQueueError]] = {
     "UNKNOWNTASK": lambda detail: TaskNotFoundError(*split_member(detail.encode())),
-    "QUEUEFULL": lambda detail: _queue_full(*detail.split(" ", 2)),
+    "QUEUEFULL": lambda detail: _queue_full(*detail.split(" ", 3)),
     "BADTASK": lambda detail: TaskValidationError("task {} of the batch: {}".format(*detail.split(" ", 1))),
 }
 

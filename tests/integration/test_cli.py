@@ -58,6 +58,16 @@ def test_the_worker_command_runs_what_the_modules_define(
         assert handle.result(timeout=1) == 5
 
 
+def test_a_worker_of_a_paused_queue_says_so(run: Run, config: FairQueueConfig, config_file: Path) -> None:
+    with TaskQueue(config) as queue:
+        queue.pause()
+        handle = queue.push(tasks.add(2, 3), user_id="acme")
+        done = run("worker", TASKS, "--config", str(config_file), "--burst")
+        assert done.returncode == 0
+        assert "the queue is paused and starts nothing: fairque resume lets it go on" in done.stderr
+        assert handle.state() is TaskState.QUEUED
+
+
 def test_the_queue_option_names_the_queue(run: Run, config: FairQueueConfig, config_file: Path) -> None:
     named = config.model_copy(update={"queue": config.queue.model_copy(update={"name": "mail"})})
     with TaskQueue(named) as queue:
@@ -118,7 +128,10 @@ def test_help_teaches_each_command(run: Run) -> None:
         (("stats", "--config", "nowhere.yaml"), "nowhere.yaml"),
         (("worker", TASKS, "--concurrency", "0", "--url", "embedded://"), "concurrency"),
         (("worker", TASKS, "--log-level", "loud"), "--log-level loud"),
-        (("stats", "--queue", "a{b}", "--url", "embedded://"), "name"),
+        (
+            ("stats", "--queue", "a{b}", "--url", "embedded://"),
+            "--queue a{b}: a queue's name is made of letters, digits, _ . and -",
+        ),
     ],
 )
 def test_what_a_person_got_wrong_is_one_clear_line(
@@ -170,3 +183,14 @@ def test_stats_show_any_user_id_as_it_is(run: Run, config: FairQueueConfig, conf
     assert "[/]x" in done.stdout
     assert "[red]y" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("group", [(), ("user",)])
+def test_the_list_of_commands_says_of_each_what_it_does_in_a_whole_line(
+    run: Run, group: tuple[str, ...]
+) -> None:
+    listed = run(*group, "--help").stdout.partition("Commands:")[2].strip().splitlines()
+    assert len(listed) >= 5
+    for line in listed:
+        assert line.endswith(".")
+        assert not line.endswith("...")

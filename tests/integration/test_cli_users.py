@@ -280,6 +280,13 @@ def test_pausing_a_user_without_tasks_says_that_it_has_none(run: Run, tasks: Tas
     assert tasks.get_policy("typo").paused
 
 
+@pytest.mark.parametrize("command", [["set", "--weight", "2"], ["show"], ["clear"], ["pause"], ["resume"]])
+def test_a_user_called_default_is_told_apart_from_the_default_policy(run: Run, command: list[str]) -> None:
+    told = "This is the user called 'default', nobody else"
+    assert told in good(run("user", *command, "default"))
+    assert told not in good(run("user", *command, "acme"))
+
+
 def test_the_whole_queue_is_paused_and_resumed(run: Run, tasks: TaskQueue, root: str) -> None:
     push(tasks, "acme", "1", "2")
     popped(tasks)

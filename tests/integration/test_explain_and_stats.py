@@ -13,7 +13,7 @@ from fairque.core.config import UserPolicy
 from fairque.core.exceptions import TaskNotFoundError
 from fairque.core.records import UserStats
 from fairque.queue.queue import TaskQueue
-from tests.support.actions import drain, names, popped, push, server_ms, sleep_past
+from tests.support.actions import drain, make, names, popped, push, server_ms, sleep_past
 
 NEVER = 1e-4  # a rate of one in three hours: only the burst matters
 
@@ -107,6 +107,34 @@ def test_a_share_is_told_and_binds_nobody_by_itself(queue: TaskQueue) -> None:
     assert "which may use 25% of the slots while others can use them" in found.reason
 
 
+def test_a_user_that_is_passed_over_for_its_share_is_told_so(queue: TaskQueue) -> None:
+    queue.set_policy("u", UserPolicy(max_concurrency="25%"))
+    push(queue, "u", *"abcd")
+    assert len(queue.pop_batch("w", 2)) == 2  # alone it may have them all
+    push(queue, "v", "x", "y")
+    found = queue.explain("u", "d")
+    assert found.limit == "share"
+    assert found.reason == (
+        "its user has 2 of the 2 slots in use and may have 25% of them: others that can use the next one go "
+        "first; 1 is before it in its lane"
+    )
+    assert queue.explain("v", "x").limit is None
+    assert [task.user_id for task in queue.pop_batch("w", 2)] == ["v", "v"]
+    assert queue.explain("u", "d").limit is None  # alone again
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [("x" * 300 + "\nmore", f"failed: {'x' * 200}…"), ("é\n\0", "failed: é"), ("", "failed")],
+)
+def test_a_failed_task_is_explained_by_the_beginning_of_its_error(
+    queue: TaskQueue, error: str, told: str
+) -> None:
+    queue.push(make("u", "a"), max_retries=0)
+    queue.fail(popped(queue), error)
+    assert queue.explain("u", "a").reason.startswith(f"it failed ({told}) and is in")
+
+
 def test_tasks_in_every_other_state_are_explained(queue: TaskQueue, raw: Redis) -> None:
     push(queue, "u", "finished", "failed", "canceled", "running")
     push(queue, "u", "scheduled", delay=3600)
@@ -123,8 +151,10 @@ def test_tasks_in_every_other_state_are_explained(queue: TaskQueue, raw: Redis) 
         "scheduled": "scheduled",
     }
     assert found["finished"].reason == "it has ended: FINISHED"
-    assert "requeue" in found["failed"].reason
-    assert "it is running" in found["running"].reason
+    assert found["failed"].reason == (
+        "it failed (invalid: no) and is in the dead letter queue: requeue(…) runs it again"
+    )
+    assert found["running"].reason.startswith("it is running on worker w, attempt 1; without a heartbeat")
     assert found["scheduled"].until == queue.handle("u", "scheduled").info().due_at
     with pytest.raises(TaskNotFoundError):
         queue.explain("u", "never")

@@ -423,6 +423,20 @@ def test_a_push_beyond_the_limit_is_refused_and_writes_nothing(
     assert len(drain(queue)) == 5
 
 
+@pytest.mark.parametrize("size", [4, 450])
+def test_a_push_that_can_never_fit_is_told_apart_from_one_that_may_fit_later(
+    queue: TaskQueue, size: int
+) -> None:
+    queue.set_policy("a b:c", UserPolicy(max_queued=3))
+    push(queue, "a b:c", "x")
+    with pytest.raises(QueueFullError, match="adds 3 and the limit is 3: push again when some") as later:
+        queue.push_batch([make("a b:c", str(number)) for number in range(3)])
+    with pytest.raises(QueueFullError, match=f"adds {size} and the limit is 3: it never fits") as never:
+        queue.push_batch([make("a b:c", str(number)) for number in range(size)])
+    for error, coming in ((later.value, 3), (never.value, size)):
+        assert (error.user_id, error.limit, error.current, error.coming) == ("a b:c", 3, 1, coming)
+
+
 def test_running_tasks_do_not_wait_and_scheduled_ones_do(queue: TaskQueue) -> None:
     queue.set_policy("u", UserPolicy(max_queued=2))
     push(queue, "u", "a")

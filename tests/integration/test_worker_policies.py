@@ -109,6 +109,18 @@ def test_a_worker_sleeps_while_its_only_user_is_held_back(
     assert until(lambda: len(recorder.ran) == 9, "the user with a faster rate runs") < 1.5
 
 
+def test_a_rate_without_a_burst_is_reached_although_the_server_is_quiet(
+    queue: TaskQueue, start: Callable[..., Recorder]
+) -> None:
+    """An idle server ends blocked waits only every tenth of a second, which is too seldom for 20 a second."""
+    queue.set_policy("u", UserPolicy(rate=20.0, burst=1))
+    recorder = start(concurrency=2)
+    began = time.monotonic()
+    push(queue, "u", *map(str, range(31)))
+    until(lambda: len(recorder.ran) == 31, "31 tasks")
+    assert 1.4 < time.monotonic() - began < 2.3
+
+
 def test_a_slot_that_one_worker_frees_is_taken_by_another(
     queue: TaskQueue, start: Callable[..., Recorder]
 ) -> None:

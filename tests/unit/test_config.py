@@ -89,28 +89,28 @@ def test_a_lease_refuses_what_is_no_positive_number(value: object) -> None:
     ("model", "settings", "complaint"),
     [
         (QueueConfig, {"lease_second": 3}, "lease_second: unknown key (did you mean lease_seconds?)"),
-        (QueueConfig, {"name": "a{b}"}, "name: String should match pattern"),
+        (QueueConfig, {"name": "a{b}"}, "name: String should match pattern '^[A-Za-z0-9_.-]+$', not 'a{b}'"),
         (QueueConfig, {"name": "ok\n"}, "name: String should match pattern"),
         (QueueConfig, {"prefix": ""}, "prefix: String should match pattern"),
         (QueueConfig, {"shards": 2}, "shards: must be 1: several shards come with cluster support"),
-        (QueueConfig, {"shards": True}, "shards: Input should be a valid integer"),
-        (QueueConfig, {"cost": "money"}, "cost: Input should be 'tasks' or 'time'"),
-        (QueueConfig, {"max_queued": 0}, "max_queued: Input should be greater than or equal to 1"),
-        (QueueConfig, {"max_queued": 2**53 + 1}, "max_queued: Input should be less than or equal to"),
-        (QueueConfig, {"codec": "yaml"}, "codec: Input should be 'json', 'msgpack' or 'pickle'"),
+        (QueueConfig, {"shards": True}, "shards: must be a valid integer"),
+        (QueueConfig, {"cost": "money"}, "cost: must be 'tasks' or 'time', not 'money'"),
+        (QueueConfig, {"max_queued": 0}, "max_queued: must be greater than or equal to 1"),
+        (QueueConfig, {"max_queued": 2**53 + 1}, "max_queued: must be less than or equal to"),
+        (QueueConfig, {"codec": "yaml"}, "codec: must be 'json', 'msgpack' or 'pickle'"),
         (
             QueueConfig,
             {"ageing_seconds": 1.1e7},
-            "ageing_seconds: Input should be less than or equal to 10000000",
+            "ageing_seconds: must be less than or equal to 10000000",
         ),
-        (QueueConfig, {"max_payload_bytes": 1.5}, "max_payload_bytes: Input should be a valid integer"),
+        (QueueConfig, {"max_payload_bytes": 1.5}, "max_payload_bytes: must be a valid integer"),
         (
             QueueConfig,
             {"retention": {"failed": -1}},
-            "retention.failed: Input should be greater than or equal to 0",
+            "retention.failed: must be greater than or equal to 0",
         ),
         (QueueConfig, {"retention": 5}, "retention: must be a mapping of keys to values"),
-        (WorkerConfig, {"concurrency": 0}, "concurrency: Input should be greater than or equal to 1"),
+        (WorkerConfig, {"concurrency": 0}, "concurrency: must be greater than or equal to 1"),
         (WorkerConfig, {"assigned_users": "acme"}, "assigned_users: must be a list of user ids"),
         (WorkerConfig, {"assigned_users": [42]}, "assigned_users: user id 42 must be text: put it in quotes"),
         (WorkerConfig, {"assigned_users": ["a", "b", "a"]}, "assigned_users: listed twice: 'a'"),
@@ -190,9 +190,37 @@ def test_a_policy_in_a_file_is_refused_by_the_path_of_its_key(tmp_path: Path) ->
     with pytest.raises(ConfigurationError) as caught:
         FairQueueConfig.from_yaml(tmp_path / "f.yaml")
     text = str(caught.value)
-    assert "users.acme.weight: Input should be greater than 0" in text
+    assert "users.acme.weight: must be greater than 0, not 0" in text
     assert "users.acme.rat: unknown key (did you mean rate?)" in text
     assert "users.default: burst has no effect without rate" in text
+
+
+@pytest.mark.parametrize("user", ["defualt", "Default", "DEFAULT", "defaults", "defalt", "deafult"])
+def test_a_default_that_is_misspelt_is_no_user_by_mistake(user: str) -> None:
+    text = refusal(FairQueueConfig, users={"acme": UserPolicy(), user: UserPolicy(weight=2.0)})
+    assert text.startswith(f"FairQueueConfig: users: {user!r} is nearly default: write default for")
+    assert text.endswith("if this is a user, add an entry default: {} as well")
+    assert user in FairQueueConfig(users={"default": UserPolicy(), user: UserPolicy()}).users
+
+
+@pytest.mark.parametrize("user", ["fault", "default-2", "default1", "defaulters", "d"])
+def test_other_names_are_not_taken_for_the_default(user: str) -> None:
+    assert user in FairQueueConfig(users={user: UserPolicy()}).users
+
+
+def test_a_user_id_that_is_no_unicode_is_refused_by_name() -> None:
+    text = refusal(FairQueueConfig, users={"a\ud800": UserPolicy()})
+    assert text == "FairQueueConfig: users: user id 'a\\ud800' is not valid unicode (a lone surrogate)"
+    assert "surrogate" in refusal(WorkerConfig, assigned_users=["\udfff"])
+
+
+@pytest.mark.parametrize("user", ["42", "yes", "1.5", "2024-01-01", "null"])
+def test_a_user_id_that_yaml_does_not_read_as_text_is_refused(tmp_path: Path, user: str) -> None:
+    write(tmp_path, f=f"users: {{{user}: {{weight: 2}}}}")
+    with pytest.raises(ConfigurationError) as caught:
+        FairQueueConfig.from_yaml(tmp_path / "f.yaml")
+    key = {"yes": "True", "null": "None"}.get(user, user)
+    assert str(caught.value) == f"{tmp_path / 'f.yaml'}: users: the key {key} must be text: put it in quotes"
 
 
 # --- the address of the server ------------------------------------------------------------------------
@@ -222,7 +250,7 @@ def test_a_url_may_be_completed_and_may_be_repeated() -> None:
         ({"url": "redis://h", "ssl": True}, "ssl differs from what url says"),
         ({"url": "redis://h/first"}, "url must end in the number of a database"),
         ({"url": "redis://h?url=redis://g"}, "url cannot name another url"),
-        ({"url": "redis://h?socket_timeout=soon"}, "socket_timeout: Input should be a valid number"),
+        ({"url": "redis://h?socket_timeout=soon"}, "socket_timeout: must be a valid number"),
         ({"url": "redis://h?colour=1"}, "colour: unknown key"),
         ({"url": "unix://relative/path"}, "url must hold an absolute path"),
         ({"url": "http://h"}, "url must begin with redis://"),
@@ -246,8 +274,8 @@ def test_a_url_may_be_completed_and_may_be_repeated() -> None:
         ({"ssl": True, "ssl_ocsp_expected_cert": "x"}, "ssl_ocsp_context and ssl_ocsp_expected_cert need"),
         ({"ssl": True, "ssl_ocsp_context": "x"}, "ssl_ocsp_context: must be an OpenSSL.SSL.Context"),
         ({"ssl": True, "ssl_include_verify_flags": ["X"]}, "ssl_include_verify_flags: X: no such flag"),
-        ({"protocol": 4}, "protocol: Input should be 2 or 3"),
-        ({"password": 123}, "password: Input should be a valid string"),
+        ({"protocol": 4}, "protocol: must be 2 or 3"),
+        ({"password": 123}, "password: must be a valid string"),
     ],
 )
 def test_an_address_that_contradicts_itself_is_refused(settings: dict[str, Any], complaint: str) -> None:
@@ -427,14 +455,14 @@ def test_a_url_that_is_given_wins_over_one_in_the_environment(monkeypatch: pytes
     [
         ("queue: {lease_second: 3}", "f.yaml: queue.lease_second: unknown key (did you mean lease_seconds?)"),
         ("queu: {}", "f.yaml: queu: unknown key (did you mean queue?)"),
-        ("redis: {port: yes}", "f.yaml: redis.port: Input should be a valid integer"),
+        ("redis: {port: yes}", "f.yaml: redis.port: must be a valid integer"),
         ("redis: {host: h}\nredis: {port: 1}", "f.yaml, line 2: the key redis appears twice"),
         ("redis:\n  port: 1\n  port: 2", "f.yaml, line 3: the key port appears twice"),
         ("redis: [", "f.yaml, line 1: not valid YAML: "),
         ("redis:\n\tport: 1", "f.yaml, line 2: not valid YAML: "),
         ("- a", "f.yaml: must hold a mapping of sections"),
         ("redis: 5", "f.yaml: redis: must be a mapping of keys to values"),
-        ("users: {42: {}}", "f.yaml: users.42.[key]: Input should be a valid string"),
+        ("users: {42: {}}", "f.yaml: users: the key 42 must be text: put it in quotes"),
     ],
 )
 def test_a_mistake_in_a_file_is_named_with_file_and_key(tmp_path: Path, text: str, complaint: str) -> None:
@@ -468,7 +496,7 @@ def test_a_missing_file_is_named() -> None:
         (
             "FAIRQUE_REDIS__PORT",
             "x",
-            "environment variable FAIRQUE_REDIS__PORT: redis.port: Input",
+            "environment variable FAIRQUE_REDIS__PORT: redis.port: must be",
         ),
         (
             "FAIRQUE_QUEUE__NAM",
@@ -489,12 +517,12 @@ def test_a_missing_file_is_named() -> None:
         (
             "FAIRQUE_QUEUE__RETENTION__FAILED",
             "-1",
-            "environment variable FAIRQUE_QUEUE__RETENTION__FAILED: queue.retention.failed: Input",
+            "environment variable FAIRQUE_QUEUE__RETENTION__FAILED: queue.retention.failed: must be",
         ),
         (
             "FAIRQUE_REDIS__SSL",
             "maybe",
-            "environment variable FAIRQUE_REDIS__SSL: redis.ssl: Input should be a valid",
+            "environment variable FAIRQUE_REDIS__SSL: redis.ssl: must be a valid",
         ),
     ],
 )
@@ -505,6 +533,20 @@ def test_a_mistake_in_the_environment_is_named_with_its_variable(
     with pytest.raises(ConfigurationError) as caught:
         FairQueueConfig.load()
     assert str(caught.value).startswith(complaint)
+
+
+@pytest.mark.parametrize(("text", "value"), [("5", 5), ("50%", "50%"), ("12.5 %", "12.5%"), ("null", None)])
+def test_a_limit_in_the_environment_is_a_number_or_a_share(
+    monkeypatch: pytest.MonkeyPatch, text: str, value: object
+) -> None:
+    monkeypatch.setenv("FAIRQUE_USERS__ACME__MAX_CONCURRENCY", text)
+    assert FairQueueConfig.load().users["acme"].max_concurrency == value
+
+
+def test_a_wrong_limit_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIRQUE_USERS__ACME__MAX_CONCURRENCY", "0")
+    with pytest.raises(ConfigurationError, match=r"users\.acme\.max_concurrency: must be .*, not 0$"):
+        FairQueueConfig.load()
 
 
 def test_a_contradiction_names_every_place_it_comes_from(
@@ -572,7 +614,7 @@ def test_a_user_assigned_in_two_worker_files_is_refused(tmp_path: Path) -> None:
         (
             "worker: {concurrency: no}",
             "worker:",
-            "common.yaml: worker.concurrency: Input should be a valid integer",
+            "common.yaml: worker.concurrency: must be a valid integer",
         ),
         ("", "redis: {host: h}", "w.yaml: worker: this section is missing"),
         ("", "worker:\nworkers: {}", "w.yaml: workers: give each worker a file of its own"),

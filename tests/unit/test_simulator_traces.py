@@ -54,7 +54,9 @@ def test_a_trace_that_was_written_is_read_back(tmp_path: Path, name: str) -> Non
     [
         ("a.txt", "", "a.txt: its name must end in .csv, .jsonl, .ndjson"),
         ("a.csv", "", "a.csv: holds no task: give at least one line"),
-        ("a.csv", "time,user\n1,u\n", "a.csv:2: cost: is missing: each task needs time, user and cost"),
+        ("a.csv", "time,user\n1,u\n", "a.csv:1: the first line must name .*; it is 'time,user'"),
+        ("a.csv", "time;user;cost\n1;u;1\n", "a.csv:1: the first line .* commas; it is 'time;user;cost'"),
+        ("a.csv", "1,u,1\n2,u,1\n", "a.csv:1: the first line must name .*; it is '1,u,1'"),
         ("a.csv", "time,user,cost\n1,u,1\n2,u\n", "a.csv:3: cost: is missing"),
         ("a.csv", "time,user,cost\n1,u,1\nsoon,u,1\n", "a.csv:3: time: must be a number of seconds"),
         ("a.csv", "time,user,cost\n1,u,-1\n", "a.csv:2: cost: must be .* from 0 to 1,000,000, not '-1'"),

@@ -37,14 +37,14 @@ local function over_limit(size, rest, only_new)
   if opts.max_queued then
     local waiting = queue_waiting()
     if total > 0 and waiting + total > opts.max_queued then
-      return opts.max_queued, waiting, ''
+      return opts.max_queued, waiting, total, ''
     end
   end
   for name, number in pairs(of_user) do
     local user = load_user(name)
     local limit, waiting = user.policy.max_queued, user.live - user.in_flight
     if limit and number > 0 and waiting + number > limit then
-      return limit, waiting, name
+      return limit, waiting, number, name
     end
   end
 end
@@ -75,8 +75,9 @@ local function no_room(size)
   if next(rest) and are_known(size) then
     rest = {} -- a repeat: the rest of the batch had its room then, and is looked at when it comes
   end
-  local limit, waiting, name = over_limit(size, rest, true)
+  local limit, waiting, coming, name = over_limit(size, rest, true)
   if limit then
-    return redis.error_reply('QUEUEFULL ' .. integer(limit) .. ' ' .. integer(waiting) .. ' ' .. name)
+    local numbers = integer(limit) .. ' ' .. integer(waiting) .. ' ' .. integer(coming)
+    return redis.error_reply('QUEUEFULL ' .. numbers .. ' ' .. name)
   end
 end
