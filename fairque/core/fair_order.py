@@ -128,7 +128,7 @@ class Ring:
     def lift(self, name: str, v: float) -> None:
         """Being passed over earns no credit, and holds down no floor: a name moves up to where service is."""
         self.leave(name)
-        self.v[name] = v
+        self.v[name] = max(self.v[name], v)
         insort(self.inside, self._entry(name))
 
     def names(self) -> Iterator[str]:
@@ -195,8 +195,9 @@ class FairOrder(Generic[T]):
         name, passed = self._next(users)
         if name is None:
             return None
+        level = next(self.ring.v[other] for other in self.ring.names() if other not in passed)
         for other in passed:
-            self.ring.lift(other, self.ring.v[name])
+            self.ring.lift(other, level)
         user, weight = self._users[name], self._users[name].policy.weight
         group = next(user.groups.names())
         task, function = user.lanes[group].popleft()

@@ -175,13 +175,24 @@ local function next_in_queue()
   end
 end
 
+-- Where service has come to when a user is served at `v`: what a claim among some users gives goes past others
+-- that still wait, and only up to these may it move somebody.
+local first_outside
+local function level_at(v)
+  if not opts.users then
+    return v
+  end
+  first_outside = first_outside or first_v_outside(opts.users)
+  return math.min(v, first_outside)
+end
+
 -- Serve the user at a place of the queue. Who stands before it is passed over, being beyond its share, and gets
 -- no credit for that: it moves up to where service has come to, or it would hold down the floor.
 local function serve_at(place)
   local passed = { unpack(queue, queue.head, place - 1) }
   queue.head = place
   local user = take_first(queue)
-  local v, starts = user.v, #started
+  local level, starts = passed[1] and level_at(user.v), #started
   local again = false
   if eligible(user, 1) then
     again = serve(user)
@@ -189,7 +200,7 @@ local function serve_at(place)
     skipped = skipped + 1
   end
   for _, other in ipairs(passed) do
-    other.v = #started > starts and v or other.v
+    other.v = #started > starts and math.max(other.v, level) or other.v
     put_back(queue, other)
   end
   if again then

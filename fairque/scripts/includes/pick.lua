@@ -46,6 +46,21 @@ local function first_users_among(names)
   return queue
 end
 
+-- The smallest virtual time in the ring of a user that is not among these.
+local function first_v_outside(names)
+  local among = {}
+  for _, name in ipairs(names) do
+    among[name] = true
+  end
+  local found = redis.call('ZRANGE', root .. 'ring', 0, #names, 'WITHSCORES')
+  for i = 1, #found, 2 do
+    if not among[found[i]] then
+      return tonumber(found[i + 1])
+    end
+  end
+  return math.huge
+end
+
 local function first_groups(user, limit)
   local found = redis.call('ZRANGE', root .. 'groups:' .. user.name, 0, limit - 1, 'WITHSCORES')
   return queue_of(found, function(name, v)
