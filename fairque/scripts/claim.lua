@@ -19,6 +19,7 @@ local PROMOTE_LIMIT = 200
 -- the ring; in all, and tasks of one user, so that one whose whole backlog has expired does not hold up others.
 local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
+local FIRST_GROUPS = 8 -- of a user that are read at first
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
 local reply, leases, started = { -1, 0, now }, {}, {}
 local expired, skipped, unfinished, largest_v = 0, 0, false, nil
@@ -79,22 +80,43 @@ local function start(user, group, member, place, header, record)
   give(member, attempt, place, tonumber(last[2]) or 0, record)
 end
 
+-- Whether the first of a queue is also the first of the ring that it was read from, a part of it or the whole.
+local function is_first(queue)
+  local first = queue[queue.head]
+  return queue.is_whole or (first and not before(queue.last_read, first))
+end
+
+-- The group whose turn it is; nothing if none is left. They are read as the ring is, but a few at first: most
+-- users of a batch have one turn.
+local function next_group(user)
+  local turns = user.turns
+  if not turns or not is_first(turns) then
+    local size = turns and 2 * turns.size or FIRST_GROUPS
+    if turns then
+      settle_groups(user) -- groups that are drained leave their ring, and others move up
+    end
+    turns = first_groups(user, size)
+    turns.size = size
+    user.turns = turns
+  end
+  return turns[turns.head]
+end
+
 -- Pop the head of the user's lane, or of the lane of its group whose turn it is. Returns nothing if all are
 -- empty.
 local function pop(user)
   if not user.groups then
     return redis.call('ZPOPMIN', lane_key(user.name, ''))
   end
-  user.turns = user.turns or first_groups(user, opts.limit + SKIP_LIMIT)
-  local turns = user.turns
-  while turns.head <= #turns do
-    local group = turns[turns.head]
+  local group = next_group(user)
+  while group do
     group.is_touched = true
     local popped = redis.call('ZPOPMIN', lane_key(user.name, group.name))
     if popped[1] then
       return popped, group
     end
-    take_first(turns)
+    take_first(user.turns)
+    group = next_group(user)
   end
   return {}
 end

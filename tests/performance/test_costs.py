@@ -78,6 +78,28 @@ def test_a_claim_costs_the_same_whether_ten_users_wait_or_ten_thousand(
     assert costs[1] <= costs[0] + 2
 
 
+def test_a_claim_costs_hardly_more_where_all_users_have_many_groups(
+    queue: TaskQueue, server: EmbeddedServer
+) -> None:
+    took = []
+    with Redis(unix_socket_path=server.socket_path) as raw:
+        for groups in (2, 200):
+            queue.push_batch(
+                [
+                    Task.create(user_id=f"u{user}", payload=0, group=f"g{group}")
+                    for user in range(100)
+                    for group in range(groups)
+                ]
+            )
+            raw.config_resetstat()
+            assert len(queue.pop_batch("w", 100)) == 100
+            stats = raw.info("commandstats")
+            took.append(sum(stats.get(f"cmdstat_{name}", {}).get("usec", 0) for name in ("eval", "evalsha")))
+            raw.flushdb()
+    print(f"claim of 100 tasks: {took[0] / 1000} ms with 2 groups a user, {took[1] / 1000} ms with 200")
+    assert took[1] < 3 * took[0]
+
+
 def test_importing_fairque_adds_little_to_importing_redis() -> None:
     code = "import time; a = time.perf_counter(); import redis; b = time.perf_counter(); import fairque;"
     code += "c = time.perf_counter(); print(b - a, c - b)"

@@ -63,9 +63,13 @@ end
 
 local function first_groups(user, limit)
   local found = redis.call('ZRANGE', root .. 'groups:' .. user.name, 0, limit - 1, 'WITHSCORES')
-  return queue_of(found, function(name, v)
+  local queue = queue_of(found, function(name, v)
     return load_group(user, name, v)
   end)
+  local last = queue[#queue]
+  queue.is_whole = #queue < limit
+  queue.last_read = last and { v = last.v, name = last.name }
+  return queue
 end
 
 local function take_first(queue)
