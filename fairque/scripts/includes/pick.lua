@@ -3,15 +3,18 @@
 -- is next. A batch of n picks reads the first n users once and goes on in memory: charges only grow, so none
 -- further back can come first, until the next in memory stands behind all that was read.
 
--- The order of the ring among equal virtual times: by bytes, as the server has it (`<` follows the locale).
+-- The order of the ring among equal virtual times: by bytes, as the server has it (`<` follows the locale). What
+-- the names begin with in common is found by halves: names have up to 1024 bytes, and thousands are compared.
 local function bytes_before(a, b)
-  for i = 1, math.min(#a, #b) do
-    local x, y = string.byte(a, i), string.byte(b, i)
-    if x ~= y then
-      return x < y
+  local same, step = 0, 512
+  while step >= 1 do
+    local till = same + step
+    if till <= #a and till <= #b and string.sub(a, same + 1, till) == string.sub(b, same + 1, till) then
+      same = till
     end
+    step = step / 2
   end
-  return #a < #b
+  return (string.byte(a, same + 1) or -1) < (string.byte(b, same + 1) or -1)
 end
 
 local function before(a, b)
