@@ -317,6 +317,21 @@ def test_assigned_users_come_first_and_others_are_stolen_from_only_when_they_hav
     assert queue.stats().totals["stolen"] == 3
 
 
+def test_nothing_is_stolen_while_assigned_users_have_a_task_behind_many_expired_ones(
+    queue: TaskQueue, start: StartWorker, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    queue.push(tasks.journaled(str(journal), 10, 0.0), user_id="other")
+    queue.push_batch(
+        [tasks.add(n, 0).with_options(expires_at=time.time() - 1) for n in range(120)], user_id="mine"
+    )
+    queue.push(tasks.journaled(str(journal), 0, 0.0), user_id="mine")
+    start(concurrency=1, assigned_users=["mine"], steal_targets="*")
+    until(lambda: queue.stats().totals.get("finished") == 2, "both are done")
+    order = [int(line.split()[1]) for line in tasks.lines(journal) if line.startswith("done")]
+    assert order == [0, 10]
+
+
 def test_a_worker_with_assigned_users_alone_leaves_the_others_to_the_others(
     queue: TaskQueue, start: StartWorker
 ) -> None:
