@@ -267,7 +267,9 @@ end
 local function given_before()
   local stored = claim_key and redis.call('GET', claim_key)
   local last = stored and cjson.decode(stored)
-  return last and last.id == opts.claim and last.members
+  if last and last.id >= opts.claim then
+    return last.id == opts.claim and last.members or {} -- an older one comes late: nobody waits for its answer
+  end
 end
 
 local function give_again(member)

@@ -255,6 +255,10 @@ def test_a_claim_that_was_not_answered_gives_the_same_tasks_when_it_is_repeated(
     assert claim(1) == first[1:]
     assert claim(2) == [(handle.task_id, 1) for handle in handles[2:]]
     assert claim(2, claimant="another") == []
+    # One that was given up on and repeated may still arrive, when the worker has gone on to the next.
+    late = queue.push(tasks.add(4, 0), user_id="acme")
+    assert claim(1) == []
+    assert claim(3) == [(late.task_id, 1)]
     assert all(handle.info().crashes == 0 for handle in handles)
 
 
