@@ -68,6 +68,17 @@ def test_a_task_costs_few_commands_when_it_goes_in_batches(queue: TaskQueue, cou
     assert worked == {"scripts": 21, "inside": pytest.approx(8_000, abs=400)}
 
 
+def test_a_long_batch_asks_little_more_about_its_users_than_short_ones(
+    queue: TaskQueue, count: Count
+) -> None:
+    tasks = [[Task.create(user_id=f"{kind}{n}", payload=n) for n in range(1_000)] for kind in "abc"]
+    queue.push_batch(tasks[0])
+    short = count(lambda: [queue.push_batch(tasks[1][i : i + 200]) for i in range(0, 1_000, 200)])["inside"]
+    long = count(lambda: queue.push_batch(tasks[2]))["inside"]
+    print(f"commands of a push of 1,000 tasks: {short} in five batches, {long} in one")
+    assert long <= short + 800 + 10  # one for each user that the first script only looks at
+
+
 def test_a_claim_costs_the_same_whether_ten_users_wait_or_ten_thousand(
     queue: TaskQueue, count: Count
 ) -> None:
