@@ -247,7 +247,10 @@ class FairOrder(Generic[T]):
 
     def _is_within_share(self, user: _User[T]) -> bool:
         share = user.policy.share
-        return share is None or user.running + 1 <= max(1, share * (self.in_use + 1))
+        if share is None:
+            return True
+        slots = share * (self.in_use + 1) + 1e-9  # 0.29 * 100 is a little less than 29
+        return user.running + 1 <= max(1, slots)
 
     def _estimate(self, user: _User[T], function: str) -> float:
         if self.cost == "tasks":

@@ -156,7 +156,8 @@ local function is_within_share(user)
     return true
   end
   leased = leased or redis.call('ZCARD', root .. 'leases')
-  return user.in_flight + 1 <= math.max(1, user.policy.share * (leased + #started + 1))
+  local slots = user.policy.share * (leased + #started + 1) + 1e-9 -- 0.29 * 100 is a little less than 29
+  return user.in_flight + 1 <= math.max(1, slots)
 end
 
 -- The ring, read so far: `queue` in order, and up to which user.
