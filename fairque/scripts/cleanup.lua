@@ -4,6 +4,7 @@
 --   options: limit, idle_user_ms
 -- Returns how many tasks were removed.
 --- @include "includes/shard"
+--- @include "includes/policy"
 
 -- The count of a user's failed tasks stands in its record, if it still has one.
 local function forget_failed(member)
@@ -33,7 +34,7 @@ redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 -- also stays until the bucket of a slow rate is full again, which a new record would begin with.
 local function is_needed(name)
   local known = redis.call('HMGET', root .. 'user:' .. name, 'failed', 'full_at')
-  return (tonumber(known[1]) or 0) > 0 or (tonumber(known[2]) or 0) > now
+  return (tonumber(known[1]) or 0) > 0 or (default_policy.rate ~= nil and (tonumber(known[2]) or 0) > now)
 end
 
 local idle = redis.call(

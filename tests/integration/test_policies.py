@@ -629,6 +629,11 @@ def test_a_user_is_not_forgotten_before_its_rate_would_let_it_start_again(
     queue.cleanup_expired_tasks()
     push(queue, "u", "b")
     assert queue.pop("w") is None
+    assert queue.cancel("u", "b")
+    open_queue(users={}).stats()  # without a rate its bucket is worth nothing
+    idle_for_long(raw, root)
+    queue.cleanup_expired_tasks()
+    assert queue.users() == []
 
 
 def test_setting_a_policy_again_after_a_lost_reply_changes_nothing(queue: TaskQueue) -> None:
