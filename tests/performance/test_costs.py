@@ -12,7 +12,7 @@ from typing import TypeAlias
 import pytest
 from redis import Redis
 
-from fairque import FairQueueConfig, QueueConfig, RedisConfig, Task, TaskQueue
+from fairque import FairQueueConfig, QueueConfig, RedisConfig, Task, TaskQueue, UserPolicy
 from fairque.utils.embedded import EmbeddedServer
 
 Count: TypeAlias = Callable[[Callable[[], object]], dict[str, int]]
@@ -131,6 +131,21 @@ def test_a_claim_costs_hardly_more_where_long_names_begin_alike(
             raw.flushdb()
     print(f"claim among 500 users: {took[0]} ms with short names, {took[1]} ms with long ones")
     assert took[1] < 6 * took[0]
+
+
+def test_publishing_a_configuration_costs_by_what_has_changed_in_it(
+    server: EmbeddedServer, count: Count
+) -> None:
+    def publish(users: dict[str, UserPolicy]) -> int:
+        redis = RedisConfig(unix_socket_path=server.socket_path)
+        with TaskQueue(FairQueueConfig(redis=redis, queue=QueueConfig(), users=users)) as queue:
+            return count(queue.pause)["inside"]
+
+    users = {f"u{n}": UserPolicy(weight=2.0) for n in range(1_000)}
+    first = publish(users)
+    second = publish({**users, "u1": UserPolicy(weight=3.0)})
+    print(f"commands to publish 1,000 policies: {first}; with one that has changed: {second}")
+    assert second < 1_000 + 50
 
 
 def test_importing_fairque_adds_little_to_importing_redis() -> None:
