@@ -128,7 +128,7 @@ class Ring:
     def lift(self, name: str, v: float) -> None:
         """Being passed over earns no credit, and holds down no floor: a name moves up to where service is."""
         self.leave(name)
-        self.v[name] = v
+        self.v[name] = max(self.v[name], v)
         insort(self.inside, self._entry(name))
 
     def names(self) -> Iterator[str]:
@@ -195,8 +195,9 @@ class FairOrder(Generic[T]):
         name, passed = self._next(users)
         if name is None:
             return None
+        level = next(self.ring.v[other] for other in self.ring.names() if other not in passed)
         for other in passed:
-            self.ring.lift(other, self.ring.v[name])
+            self.ring.lift(other, level)
         user, weight = self._users[name], self._users[name].policy.weight
         group = next(user.groups.names())
         task, function = user.lanes[group].popleft()
@@ -246,7 +247,10 @@ class FairOrder(Generic[T]):
 
     def _is_within_share(self, user: _User[T]) -> bool:
         share = user.policy.share
-        return share is None or user.running + 1 <= max(1, share * (self.in_use + 1))
+        if share is None:
+            return True
+        slots = share * (self.in_use + 1) + 1e-9  # 0.29 * 100 is a little less than 29
+        return user.running + 1 <= max(1, slots)
 
     def _estimate(self, user: _User[T], function: str) -> float:
         if self.cost == "tasks":

@@ -19,6 +19,7 @@ local PROMOTE_LIMIT = 200
 -- the ring; in all, and tasks of one user, so that one whose whole backlog has expired does not hold up others.
 local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
+local FIRST_GROUPS = 8 -- of a user that are read at first
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
 local reply, leases, started = { -1, 0, now }, {}, {}
 local expired, skipped, unfinished, largest_v = 0, 0, false, nil
@@ -81,22 +82,37 @@ local function start(user, group, member, place, header, record)
   give(member, attempt, place, tonumber(last[2]) or 0, record)
 end
 
+-- The group whose turn it is; nothing if none is left. They are read as the ring is, but a few at first: most
+-- users of a batch have one turn.
+local function next_group(user)
+  local turns = user.turns
+  if not turns or not is_next(turns, turns.head) then
+    local size = turns and 2 * turns.size or FIRST_GROUPS
+    if turns then
+      settle_groups(user) -- groups that are drained leave their ring, and others move up
+    end
+    turns = first_groups(user, size)
+    turns.size = size
+    user.turns = turns
+  end
+  return turns[turns.head]
+end
+
 -- Pop the head of the user's lane, or of the lane of its group whose turn it is. Returns nothing if all are
 -- empty.
 local function pop(user)
   if not user.groups then
     return redis.call('ZPOPMIN', lane_key(user.name, ''))
   end
-  user.turns = user.turns or first_groups(user, opts.limit + SKIP_LIMIT)
-  local turns = user.turns
-  while turns.head <= #turns do
-    local group = turns[turns.head]
+  local group = next_group(user)
+  while group do
     group.is_touched = true
     local popped = redis.call('ZPOPMIN', lane_key(user.name, group.name))
     if popped[1] then
       return popped, group
     end
-    take_first(turns)
+    take_first(user.turns)
+    group = next_group(user)
   end
   return {}
 end
@@ -136,22 +152,18 @@ local function is_within_share(user)
     return true
   end
   leased = leased or redis.call('ZCARD', root .. 'leases')
-  return user.in_flight + 1 <= math.max(1, user.policy.share * (leased + #started + 1))
+  local slots = user.policy.share * (leased + #started + 1) + 1e-9 -- 0.29 * 100 is a little less than 29
+  return user.in_flight + 1 <= math.max(1, slots)
 end
 
--- The ring, read so far: `queue` in order, and up to which user.
-local queue, last_read, is_whole, to_read = nil, nil, false, opts.limit
+local queue, to_read = nil, opts.limit -- the ring, as far as it was read
 
 local function read_ring()
   if queue then
     settle_users() -- users that are done leave the ring, and others move up
     to_read = 2 * to_read
   end
-  local found = opts.users and first_users_among(opts.users) or first_users(to_read)
-  is_whole = opts.users ~= nil or #found < to_read
-  local last = found[#found]
-  last_read = last and { v = last.v, name = last.name }
-  queue = found
+  queue = opts.users and first_users_among(opts.users) or first_users(to_read)
   for i = #queue, 1, -1 do
     local user = queue[i]
     if not user.is_done and not eligible(user, 1) then
@@ -172,14 +184,25 @@ local function next_in_queue()
     while place <= last and not is_within_share(queue[place]) do
       place = place + 1
     end
-    if is_whole and place > last then
+    if queue.is_whole and place > last then
       place = queue.head
     end
-    if is_whole or (place <= last and not before(last_read, queue[place])) then
+    if is_next(queue, place) then
       return place <= last and place
     end
     read_ring() -- somebody beyond what was read may be next
   end
+end
+
+-- Where service has come to when a user is served at `v`: what a claim among some users gives goes past others
+-- that still wait, and only up to these may it move somebody.
+local first_outside
+local function level_at(v)
+  if not opts.users then
+    return v
+  end
+  first_outside = first_outside or first_v_outside(opts.users)
+  return math.min(v, first_outside)
 end
 
 -- Serve the user at a place of the queue. Who stands before it is passed over, being beyond its share, and gets
@@ -188,10 +211,10 @@ local function serve_at(place)
   local passed = place > queue.head and { unpack(queue, queue.head, place - 1) }
   queue.head = place
   local user = take_first(queue)
-  local v, starts = user.v, #started
+  local level, starts = passed and level_at(user.v), #started
   local again = serve(user)
   for _, other in ipairs(passed or {}) do
-    other.v = #started > starts and v or other.v
+    other.v = #started > starts and math.max(other.v, level) or other.v
     put_back(queue, other)
   end
   if again then
@@ -234,7 +257,9 @@ end
 local function given_before()
   local stored = claim_key and redis.call('GET', claim_key)
   local last = stored and cjson.decode(stored)
-  return last and last.id == opts.claim and last.members
+  if last and last.id >= opts.claim then
+    return last.id == opts.claim and last.members or {} -- an older one comes late: nobody waits for its answer
+  end
 end
 
 local function give_again(member)

@@ -13,26 +13,33 @@ if known[1] == opts.digest then
   return 0
 end
 
-local touched = redis.call('SMEMBERS', root .. 'configured') -- as many as a configuration names
-for _, name in ipairs(touched) do
-  redis.call('HDEL', root .. 'policy:' .. name, 'configured')
-end
-redis.call('UNLINK', root .. 'configured')
+local given, changed = {}, {}
 for i = 2, #ARGV, 2 do
-  touched[#touched + 1] = ARGV[i]
-  redis.call('HSET', root .. 'policy:' .. ARGV[i], 'configured', ARGV[i + 1])
-  redis.call('SADD', root .. 'configured', ARGV[i])
+  given[ARGV[i]] = ARGV[i + 1]
+end
+for _, name in ipairs(redis.call('SMEMBERS', root .. 'configured')) do -- as many as a configuration names
+  if not given[name] then
+    redis.call('HDEL', root .. 'policy:' .. name, 'configured')
+    redis.call('SREM', root .. 'configured', name)
+    changed[#changed + 1] = name
+  end
+end
+for name, layer in pairs(given) do
+  if redis.call('HGET', root .. 'policy:' .. name, 'configured') ~= layer then
+    redis.call('HSET', root .. 'policy:' .. name, 'configured', layer)
+    redis.call('SADD', root .. 'configured', name)
+    changed[#changed + 1] = name
+  end
 end
 redis.call('HSET', key, 'default', opts.default)
 redis.call('HDEL', key, 'digest') -- from here on it is no longer what is published
 use_default(opts.default)
 
-local loaded = {}
-for _, name in ipairs(touched) do
-  loaded[name] = loaded[name] or compile_policy(name)
+for _, name in ipairs(changed) do
+  compile_policy(name)
 end
 settle_users()
-for _, user in pairs(loaded) do
+for _, user in pairs(users) do
   index_idle(user)
 end
 -- `pending` stays until the last page is refreshed: whose refresh is cut short, or overtaken by another

@@ -50,6 +50,9 @@ local full = no_room(size)
 if full then
   return full
 end
+for name in pairs(opts.rest or {}) do
+  users[name] = nil -- it was only looked at: up to thousands that need not be settled
+end
 
 local created, pushed, ready, first_tick = {}, 0, false, nil
 for i = 1, size do

@@ -93,13 +93,18 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         """Run the opening; other tasks wait for it, its own calls do not."""
         if self._opening_task is asyncio.current_task():
             return
+        known = self._opening_error
         async with self._opener:
             if self._opening is None:
                 return
+            self._fail_as_it_did(known)
             self._opening_task = asyncio.current_task()
             try:
                 await self.run(opening())
                 self._opening = None
+            except ServerError as error:
+                self._opening_error = error
+                raise
             finally:
                 self._opening_task = None
 

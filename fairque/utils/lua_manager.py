@@ -106,6 +106,7 @@ class _BaseLuaScriptManager:
         self._loader = _shared_loader
         self._closed = False
         self._opening = opening  # None once it has been run
+        self._opening_error: ServerError | None = None  # of the last time that it failed
 
     def _waiting_config(self) -> RedisConfig:
         """For connections that block: they wait longer for a reply, but not for ever.
@@ -122,6 +123,14 @@ class _BaseLuaScriptManager:
     def _check_open(self) -> None:
         if self._closed:
             raise QueueClosedError
+
+    def _fail_as_it_did(self, known: ServerError | None) -> None:
+        """Raise the error of an opening that failed while the caller waited for it.
+
+        Callers who each tried for themselves would do so one after another, and the last one for minutes.
+        """
+        if self._opening_error is not None and self._opening_error is not known:
+            raise self._opening_error.with_traceback(None)
 
     def _arguments(self, call: Call[Any]) -> tuple[Any, ...]:
         """The EVALSHA command of a call."""
@@ -253,13 +262,18 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def _open(self, opening: Opening) -> None:
         """Run the opening; other threads wait for it, its own calls do not."""
+        known = self._opening_error
         with self._opener:
             if self._opening is None or self._is_opening:
                 return
+            self._fail_as_it_did(known)
             self._is_opening = True
             try:
                 self.run(opening())
                 self._opening = None
+            except ServerError as error:
+                self._opening_error = error
+                raise
             finally:
                 self._is_opening = False
 

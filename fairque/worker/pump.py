@@ -249,8 +249,10 @@ class Pump:
         for task in claim.tasks:
             self.slots.start(task)
         choice = self._selection[self._choice]
-        if self.slots.free <= 0:
-            self._choice = 0  # hungry again as soon as a slot is free
+        if self.slots.free <= 0 or claim.unfinished:
+            self._choice = (
+                0  # hungry again as soon as a slot is free; what was not looked at yet is not passed by
+            )
         elif self._choice + 1 < len(self._selection):
             self._choice += 1
         else:
@@ -261,7 +263,7 @@ class Pump:
 
     def _rest(self, claim: Claim, *, picky: bool) -> None:
         """Sleep after a claim that left slots free, unless it says that there is more."""
-        if claim.unfinished or (claim.tasks and claim.more):
+        if claim.tasks and claim.more:
             return
         self._hungry = False
         due_soon = claim.pause is not None and claim.pause <= BURST_PATIENCE

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,9 @@ from fairque import (
     FairQueueConfig,
     QueueClosedError,
     RedisConfig,
+    ServerUnavailableError,
     TaskQueue,
+    UserPolicy,
     Worker,
 )
 from fairque.utils import lua_manager
@@ -53,6 +56,31 @@ def test_an_idle_worker_notices_that_its_connections_have_vanished(
         time.sleep(0.1)  # it is asleep again
         hole.vanish()
         assert queue.push(tasks.add(2, 2), user_id="acme").result(timeout=8) == 4
+
+
+async def test_callers_of_a_configured_queue_fail_together_in_an_outage(tmp_path: Path) -> None:
+    redis = RedisConfig(unix_socket_path=str(tmp_path / "nobody listens"))
+    config = FairQueueConfig(redis=redis, users={"default": UserPolicy(weight=2.0)})
+
+    def fail(queue: TaskQueue) -> float:
+        began = time.monotonic()
+        with pytest.raises(ServerUnavailableError):
+            queue.stats()
+        return time.monotonic() - began
+
+    async def fail_async(queue: AsyncTaskQueue) -> float:
+        began = time.monotonic()
+        with pytest.raises(ServerUnavailableError):
+            await queue.stats()
+        return time.monotonic() - began
+
+    with TaskQueue(config) as queue, ThreadPoolExecutor(12) as threads:
+        took = list(threads.map(fail, [queue] * 12))
+        assert fail(queue) > 0.2  # who comes later tries again
+    async with AsyncTaskQueue(config) as async_queue:
+        took += await asyncio.gather(*(fail_async(async_queue) for _ in range(12)))
+        assert await fail_async(async_queue) > 0.2
+    assert max(took) < 3
 
 
 def test_closing_twice_is_harmless_and_who_uses_a_closed_queue_is_told(config: FairQueueConfig) -> None:

@@ -59,6 +59,18 @@ def test_a_noisy_group_does_not_starve_its_siblings(queue: TaskQueue, batch: int
     assert order[12:20] == [f"noisy{i}" for i in range(5, 13)]
 
 
+@pytest.mark.parametrize("batch", [2, 9, 30, 300])
+def test_a_batch_takes_the_turns_of_many_groups_as_single_claims_do(queue: TaskQueue, batch: int) -> None:
+    counts = {f"g{i}-": 1 + i * 7 % 5 for i in range(60)}
+    for user in ("one by one", "batch"):
+        in_groups(queue, user, **counts)
+    single = [popped(queue, users=["one by one"]).task_id for _ in range(sum(counts.values()))]
+    batches: list[str] = []
+    while tasks := queue.pop_batch("w", batch, users=["batch"]):
+        batches += names(tasks)
+    assert batches == single
+
+
 def test_a_new_group_waits_for_at_most_one_task_of_each_sibling(queue: TaskQueue) -> None:
     in_groups(queue, "u", a=50, b=50)
     for _ in range(40):

@@ -178,6 +178,28 @@ def test_a_share_looks_past_any_number_of_users_that_have_theirs(queue: TaskQueu
     assert popped(queue).task_id == "l1"  # its turn is last, and all before it have their share
 
 
+def test_who_is_passed_over_among_some_users_keeps_its_place_among_all(queue: TaskQueue) -> None:
+    queue.set_policy("a", UserPolicy(max_concurrency="50%"))
+    for user in ("a", "ahead", "other"):
+        push(queue, user, *(f"{i}" for i in range(100)))
+    for _ in range(50):  # a worker of its own puts this user far ahead of all
+        queue.finish(popped(queue, users=["ahead"]))
+    running = popped(queue, users=["a"])
+    # With that slot in use a second one is beyond the share, and for this worker only the one ahead is left.
+    queue.finish(popped(queue, users=["a", "ahead"]))
+    queue.finish(running)
+    assert by_user([popped(queue) for _ in range(3)])["a"] >= 1
+    assert by_user(queue.pop_batch("w", 20, users=["a", "other"])) == {"a": 10, "other": 10}
+
+
+@pytest.mark.parametrize("percent", [7, 28, 29, 57, 58])
+def test_a_share_of_a_hundred_slots_is_exactly_its_percentage(queue: TaskQueue, percent: int) -> None:
+    queue.set_policy("u", UserPolicy(weight=1e6, max_concurrency=f"{percent}%"))
+    for user in ("u", "other"):
+        push(queue, user, *(f"{i}" for i in range(100)))
+    assert by_user(queue.pop_batch("w", 100)) == {"u": percent, "other": 100 - percent}
+
+
 def test_a_whole_share_never_binds(queue: TaskQueue) -> None:
     queue.set_policy("all", UserPolicy(weight=3.0, max_concurrency="100%"))
     for user in ("all", "other"):

@@ -619,6 +619,23 @@ def test_a_forgotten_user_still_has_its_failed_tasks_counted_right(
     assert (stats.failed, stats.queued) == (1, 1)
 
 
+def test_a_user_is_not_forgotten_before_its_rate_would_let_it_start_again(
+    open_queue: OpenQueue, raw: Redis, root: str
+) -> None:
+    queue = open_queue(users={"default": UserPolicy(rate=1e-4)})
+    push(queue, "u", "a")
+    queue.finish(popped(queue))
+    idle_for_long(raw, root)
+    queue.cleanup_expired_tasks()
+    push(queue, "u", "b")
+    assert queue.pop("w") is None
+    assert queue.cancel("u", "b")
+    open_queue(users={}).stats()  # without a rate its bucket is worth nothing
+    idle_for_long(raw, root)
+    queue.cleanup_expired_tasks()
+    assert queue.users() == []
+
+
 def test_setting_a_policy_again_after_a_lost_reply_changes_nothing(queue: TaskQueue) -> None:
     push(queue, "u", "a", "b")
     for _ in range(3):

@@ -305,3 +305,15 @@ def test_the_order_survives_a_clock_that_steps_back(queue: TaskQueue, raw: Redis
     push(queue, "u", "d")
     assert names(drain(queue)) == ["a", "b", "c", "d"]
     assert int(raw.hget(f"{root}:clock", "tick") or 0) == ahead + 3
+
+
+def test_equal_users_are_served_in_the_order_of_their_bytes_whatever_they_have_in_common(
+    queue: TaskQueue,
+) -> None:
+    users = ["a" * n for n in (1, 2, 3, 255, 256)] + ["a" * n + "b" for n in (1, 127, 254)]
+    users += ["é", "日本", "🎌" * 256, "🎌" * 255 + "🎍", "🎌" * 128, "Z", "~", "a" * 100 + "é"]
+    queue.push_batch([make(user, name) for user in users for name in "abc"])
+    in_order = sorted(users, key=str.encode)
+    for among in (None, users, in_order[::-1]):
+        tasks = queue.pop_batch("w", len(users), users=among)
+        assert [task.user_id for task in tasks] == in_order

@@ -255,6 +255,10 @@ def test_a_claim_that_was_not_answered_gives_the_same_tasks_when_it_is_repeated(
     assert claim(1) == first[1:]
     assert claim(2) == [(handle.task_id, 1) for handle in handles[2:]]
     assert claim(2, claimant="another") == []
+    # One that was given up on and repeated may still arrive, when the worker has gone on to the next.
+    late = queue.push(tasks.add(4, 0), user_id="acme")
+    assert claim(1) == []
+    assert claim(3) == [(late.task_id, 1)]
     assert all(handle.info().crashes == 0 for handle in handles)
 
 
@@ -315,6 +319,21 @@ def test_assigned_users_come_first_and_others_are_stolen_from_only_when_they_hav
     order = [int(line.split()[1]) for line in tasks.lines(journal) if line.startswith("done")]
     assert order == [0, 1, 2, 10, 11, 12]
     assert queue.stats().totals["stolen"] == 3
+
+
+def test_nothing_is_stolen_while_assigned_users_have_a_task_behind_many_expired_ones(
+    queue: TaskQueue, start: StartWorker, tmp_path: Path
+) -> None:
+    journal = tmp_path / "journal"
+    queue.push(tasks.journaled(str(journal), 10, 0.0), user_id="other")
+    queue.push_batch(
+        [tasks.add(n, 0).with_options(expires_at=time.time() - 1) for n in range(120)], user_id="mine"
+    )
+    queue.push(tasks.journaled(str(journal), 0, 0.0), user_id="mine")
+    start(concurrency=1, assigned_users=["mine"], steal_targets="*")
+    until(lambda: queue.stats().totals.get("finished") == 2, "both are done")
+    order = [int(line.split()[1]) for line in tasks.lines(journal) if line.startswith("done")]
+    assert order == [0, 10]
 
 
 def test_a_worker_with_assigned_users_alone_leaves_the_others_to_the_others(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 from redis import Redis
 
-from fairque import FairQueueConfig, QueueConfig, RedisConfig, TaskQueue
+from fairque import FairQueueConfig, QueueConfig, RedisConfig, TaskQueue, UserPolicy
 from fairque.utils.embedded import EmbeddedServer
 
 OpenQueue: TypeAlias = Callable[..., TaskQueue]
@@ -29,12 +29,13 @@ def raw(server: EmbeddedServer) -> Iterator[Redis]:
 
 @pytest.fixture
 def open_queue(server: EmbeddedServer, raw: Redis) -> Iterator[OpenQueue]:
-    """Opens queues with changed settings."""
+    """Opens queues with changed settings, and with policies if any are given."""
     opened: list[TaskQueue] = []
 
-    def open_one(**settings: object) -> TaskQueue:
-        redis = RedisConfig(unix_socket_path=server.socket_path)
-        opened.append(TaskQueue(FairQueueConfig(redis=redis, queue=QueueConfig(**settings))))  # type: ignore[arg-type]
+    def open_one(users: dict[str, UserPolicy] | None = None, **settings: Any) -> TaskQueue:
+        redis, queue = RedisConfig(unix_socket_path=server.socket_path), QueueConfig(**settings)
+        policies: dict[str, Any] = {} if users is None else {"users": users}
+        opened.append(TaskQueue(FairQueueConfig(redis=redis, queue=queue, **policies)))
         return opened[-1]
 
     yield open_one

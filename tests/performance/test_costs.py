@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -11,7 +12,8 @@ from typing import TypeAlias
 import pytest
 from redis import Redis
 
-from fairque import Task, TaskQueue
+from fairque import Task, TaskQueue, UserPolicy
+from tests.performance.conftest import OpenQueue
 
 Count: TypeAlias = Callable[[Callable[[], object]], dict[str, int]]
 
@@ -52,6 +54,17 @@ def test_a_task_costs_few_commands_when_it_goes_in_batches(queue: TaskQueue, cou
     assert worked == {"scripts": 21, "inside": pytest.approx(8_000, abs=400)}
 
 
+def test_a_long_batch_asks_little_more_about_its_users_than_short_ones(
+    queue: TaskQueue, count: Count
+) -> None:
+    tasks = [[Task.create(user_id=f"{kind}{n}", payload=n) for n in range(1_000)] for kind in "abc"]
+    queue.push_batch(tasks[0])
+    short = count(lambda: [queue.push_batch(tasks[1][i : i + 200]) for i in range(0, 1_000, 200)])["inside"]
+    long = count(lambda: queue.push_batch(tasks[2]))["inside"]
+    print(f"commands of a push of 1,000 tasks: {short} in five batches, {long} in one")
+    assert long <= short + 800 + 10  # one for each user that the first script only looks at
+
+
 def test_a_claim_costs_the_same_whether_ten_users_wait_or_ten_thousand(
     queue: TaskQueue, count: Count
 ) -> None:
@@ -61,6 +74,56 @@ def test_a_claim_costs_the_same_whether_ten_users_wait_or_ten_thousand(
         costs.append(count(lambda: queue.pop_batch("w", 10))["inside"])
     print(f"commands of a claim of ten tasks: {costs[0]} of 10 users, {costs[1]} of 10,000")
     assert costs[1] <= costs[0] + 2
+
+
+def server_ms(raw: Redis, action: Callable[[], object]) -> float:
+    """How long the server is busy with the scripts of an action."""
+    raw.config_resetstat()
+    action()
+    stats = raw.info("commandstats")
+    usec: int = sum(stats.get(f"cmdstat_{name}", {}).get("usec", 0) for name in ("eval", "evalsha"))
+    return usec / 1000
+
+
+def test_a_claim_costs_hardly_more_where_all_users_have_many_groups(queue: TaskQueue, raw: Redis) -> None:
+    took = []
+    for groups in (2, 200):
+        queue.push_batch(
+            [
+                Task.create(user_id=f"u{user}", payload=0, group=f"g{group}")
+                for user in range(100)
+                for group in range(groups)
+            ]
+        )
+        took.append(server_ms(raw, lambda: queue.pop_batch("w", 100)))
+        assert queue.stats().started == 100
+        raw.flushdb()
+    print(f"claim of 100 tasks: {took[0]} ms with 2 groups a user, {took[1]} ms with 200")
+    assert took[1] < 3 * took[0]
+
+
+def test_a_claim_costs_hardly_more_where_long_names_begin_alike(queue: TaskQueue, raw: Redis) -> None:
+    took = []
+    for start in ("", "🎌" * 250):
+        users = [f"{start}{n * 7 % 500:03}" for n in range(500)]
+        queue.push_batch([Task.create(user_id=user, payload=0) for user in users])
+        took.append(server_ms(raw, functools.partial(queue.pop_batch, "w", 1, users=users)))
+        raw.flushdb()
+    print(f"claim among 500 users: {took[0]} ms with short names, {took[1]} ms with long ones")
+    assert took[1] < 6 * took[0]
+
+
+def test_publishing_a_configuration_costs_by_what_has_changed_in_it(
+    open_queue: OpenQueue, count: Count
+) -> None:
+    def publish(users: dict[str, UserPolicy]) -> int:
+        return count(open_queue(users=users).pause)["inside"]
+
+    users = {f"u{n}": UserPolicy(weight=2.0) for n in range(1_000)}
+    first = publish(users)
+    second = publish({**users, "u1": UserPolicy(weight=3.0)})
+    print(f"commands to publish 1,000 policies: {first}; with one that has changed: {second}")
+    assert second < 1_000 + 50
 
 
 def test_importing_fairque_adds_little_to_importing_redis() -> None:

@@ -140,6 +140,21 @@ def test_a_share_of_the_slots_binds_while_others_wait_and_not_alone() -> None:
     assert order.pick(0) is not None  # nobody else wants the slot
 
 
+def test_who_is_passed_over_among_some_users_keeps_its_place_among_all() -> None:
+    order: FairOrder[int] = FairOrder()
+    order.set_policy("a", UserPolicy(max_concurrency="50%"), 0)
+    for user in ("a", "ahead", "other"):
+        backlog(order, user, 100)
+    for _ in range(50):
+        order.pick(0, ["ahead"])
+    order.in_use = 0
+    order.pick(0, ["a"])
+    passing = order.pick(0, ["a", "ahead"])
+    assert passing is not None
+    assert passing.user == "ahead"
+    assert order.ring.v == {"a": 1, "ahead": 51, "other": 0}
+
+
 def test_who_is_beyond_its_share_does_not_hold_the_floor_down_for_newcomers() -> None:
     order: FairOrder[int] = FairOrder()
     order.set_policy("a", UserPolicy(max_concurrency="50%"), 0)

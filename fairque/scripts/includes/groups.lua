@@ -55,7 +55,7 @@ local function settle_groups(user)
   local drained = {}
   for name, group in pairs(user.known_groups) do
     if not group.is_touched then
-      -- it was only looked at
+      -- it was only looked at, or is settled
     elseif redis.call('EXISTS', lane_key(user.name, name)) == 1 then
       if not group.ring_v then
         group.v = math.max(group.v, floor)
@@ -71,6 +71,7 @@ local function settle_groups(user)
       end
       drained[#drained + 1] = group
     end
+    group.is_touched = false
   end
   floor = group_floor(user)
   for _, group in ipairs(drained) do

@@ -59,7 +59,7 @@ local function is_limited(size, rest)
     end
   end
   for name in pairs(rest) do
-    if load_user(name).policy.max_queued then
+    if effective_policy(redis.call('HGET', root .. 'user:' .. name, 'policy') or nil).max_queued then
       return true
     end
   end
