@@ -115,18 +115,29 @@ class PolicyCommands:
 
     def publish(self) -> Flow[None]:
         """Put the configuration's policies on the server, in place of those published before."""
+        default, args, digest = self._published()
+        options = msgspec.json.encode({"digest": digest, "default": default})
+        if (yield self._call("configure", (options, *args), int)) == 2:  # noqa: PLR2004 - as configure.lua says
+            yield from self._refresh(digest)
+
+    def publish_if_lost(self) -> Flow[None]:
+        """Publish again where nothing is published: the server has lost its data."""
+        if self._configured is not None:
+            options = msgspec.json.encode({"digest": self._published()[2], "ask": True})
+            if (yield self._call("configure", (options,), bool)):
+                yield from self.publish()
+
+    def _published(self) -> tuple[str, list[str], str]:
+        """The default, the users' entries as arguments, and a digest of both."""
         policies = dict(self._configured or {})
         default = policies.pop(DEFAULT, None)
-        default_text = _text({} if default is None else default.to_wire())
+        text = _text({} if default is None else default.to_wire())
         args = [
             part
             for user, policy in sorted(policies.items())
             for part in (escape(user), _text(policy.to_wire()))
         ]
-        digest = hashlib.sha256("\0".join([default_text, *args]).encode()).hexdigest()
-        options = msgspec.json.encode({"digest": digest, "default": default_text})
-        if (yield self._call("configure", (options, *args), int)) == 2:  # noqa: PLR2004 - as configure.lua says
-            yield from self._refresh(digest)
+        return text, args, hashlib.sha256("\0".join([text, *args]).encode()).hexdigest()
 
     def _refresh(self, digest: str) -> Flow[None]:
         options = msgspec.json.encode({"limit": REFRESHED_AT_ONCE, "digest": digest})

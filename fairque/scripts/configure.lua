@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- configure: publishes the policies of a configuration, in place of those published before.
---   options: digest (of this configuration), default (the layer of all users, a JSON object as text)
+--   options: digest (of this configuration), default (the layer of all users, a JSON object as text), ask (only
+--   say whether nothing is published, 1, as after a loss of data, or not all of this one; else 0)
 --   arguments: user (escaped), layer (a JSON object as text) for each user with a policy
 -- Returns 0 where this configuration is published already, 1 when it is done, 2 when the users without a policy
 -- of their own have to be refreshed, because the default has changed.
@@ -9,6 +10,9 @@
 
 local key = root .. 'settings'
 local known = redis.call('HMGET', key, 'digest', 'default', 'pending')
+if opts.ask then
+  return (known[1] or (known[3] and known[3] ~= opts.digest)) and 0 or 1
+end
 if known[1] == opts.digest then
   return 0
 end

@@ -236,6 +236,7 @@ class AsyncWorker:
                     pass
                 if looks % CLEANUP_EVERY == 0:
                     await self._clean_up(queue)
+                    await queue.run(queue.commands.policies.publish_if_lost())
             except QueueClosedError:
                 return  # the pump says so
             except ServerError as error:  # the pump logs the outage

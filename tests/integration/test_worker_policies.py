@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 
 from fairque import FairQueueConfig, Task, TaskHandler, TaskQueue, UserPolicy, Worker
-from tests.support.actions import push
+from fairque.worker import async_worker
+from tests.support.actions import eventually, push
 from tests.support.waiting import until
 
 
@@ -129,3 +130,40 @@ def test_a_slot_that_one_worker_frees_is_taken_by_another(
     recorders = [start(0.001, concurrency=2) for _ in range(2)]
     took = until(lambda: sum(len(recorder.ran) for recorder in recorders) == 30, "all run")
     assert took < 3
+
+
+@pytest.fixture
+def open_blocking(make_config: Callable[..., FairQueueConfig]) -> Iterator[Callable[..., TaskQueue]]:
+    opened: list[TaskQueue] = []
+
+    def open_one(**settings: Any) -> TaskQueue:
+        opened.append(TaskQueue(make_config(**settings)))
+        return opened[-1]
+
+    yield open_one
+    for queue in opened:
+        queue.close()
+
+
+def test_a_configuration_that_the_server_has_lost_is_published_again(
+    open_blocking: Callable[..., TaskQueue], raw: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(async_worker, "CLEANUP_EVERY", 1)
+    queue = open_blocking(users={"acme": UserPolicy(weight=3.0)})
+    queue.set_policy("live", UserPolicy(weight=2.0))
+    with Worker(queue.config):
+        eventually(lambda: queue.get_policy("acme").weight == 3)
+        raw.delete(*raw.keys(f"{prefix}:*"))
+        eventually(lambda: queue.get_policy("acme").weight == 3)
+        assert queue.get_policy("live").weight == 1
+
+
+def test_what_another_configuration_published_is_not_taken_for_lost(
+    open_blocking: Callable[..., TaskQueue],
+) -> None:
+    old = open_blocking(users={"acme": UserPolicy(weight=3.0)})
+    assert old.get_policy("acme").weight == 3
+    new = open_blocking(users={"acme": UserPolicy(weight=5.0)})
+    assert new.get_policy("acme").weight == 5
+    old.run(old.commands.policies.publish_if_lost())
+    assert new.get_policy("acme").weight == 5
