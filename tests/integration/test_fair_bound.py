@@ -19,7 +19,7 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.fair_bound import CAPS, HISTORIES, USERS, WEIGHTS, Bound, without_share
 
 SLOTS = 4
-PROFILE = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+PROFILE = settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
 
 _numbers = itertools.count(1)
 

@@ -64,14 +64,14 @@ def test_users_that_drain_and_refill_at_once_take_nothing_from_one_with_a_backlo
     for user in quick:
         push(queue, user, 1)
     served: Counter[str | None] = Counter()
-    for _ in range(6000):
+    for _ in range(3000):
         popped = queue.pop("w")
         assert popped is not None
         served[popped.user_id] += 1
         queue.finish(popped)
         if popped.user_id in quick:
             queue.push(Task.create(user_id=popped.user_id))
-    share = served["backlogged"] / (6000 / 6)
+    share = served["backlogged"] / (3000 / 6)
     print(f"five users that drain and refill beside a backlogged one: it had {share:.3f} of its fair share")
     assert share >= 0.9
 
@@ -159,17 +159,17 @@ async def test_estimates_that_are_wrong_a_hundredfold_at_first_are_made_up_for(t
 def test_a_rate_of_fifty_a_second_is_fifty_a_second(queue: TaskQueue) -> None:
     queue.set_policy("limited", UserPolicy(rate=50.0, burst=10))
     push(queue, "limited", 600)
-    starts: list[float] = []
-    began = time.monotonic()
-    while time.monotonic() - began < 10.05:
-        popped = queue.pop("w", block=0.5)
-        if popped is not None:
-            assert popped.started_at is not None
-            starts.append(popped.started_at.timestamp())
-            queue.finish(popped)
-    burst = sum(start - starts[0] < 0.01 for start in starts)
-    after = [start for start in starts if 0 < start - starts[0] <= 10]
-    rate = (len(after) - (burst - 1)) / 10
-    print(f"rate 50/s, burst 10, for 10 s: {rate:.2f}/s after a burst of {burst}")
-    assert burst == 10
+    burst = queue.pop_batch("w", 100)
+    began = burst[0].started_at
+    assert began is not None
+    after = 0
+    while (popped := queue.pop("w", block=0.5)) is not None:
+        assert popped.started_at is not None
+        if (popped.started_at - began).total_seconds() > 10:
+            break
+        after += 1
+        queue.finish(popped)
+    rate = after / 10
+    print(f"rate 50/s, burst 10, for 10 s: {rate:.2f}/s after a burst of {len(burst)}")
+    assert len(burst) == 10
     assert rate == pytest.approx(50, rel=0.02)

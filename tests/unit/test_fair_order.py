@@ -66,7 +66,7 @@ class History:
         self.bound.watch(self.service, self.eligible(set(self.order.ring.names())))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     weights=st.fixed_dictionaries(dict.fromkeys(USERS, WEIGHTS)),
     caps=st.fixed_dictionaries(dict.fromkeys(USERS, CAPS)),
@@ -83,7 +83,7 @@ def test_two_users_with_ready_work_never_drift_apart_by_more_than_a_task_each(
     watched.follow(history, seconds=dict.fromkeys(USERS, 0.0))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     weights=st.fixed_dictionaries(dict.fromkeys(USERS, WEIGHTS)),
     seconds=st.fixed_dictionaries(dict.fromkeys(USERS, st.floats(0.001, 10))),
