@@ -14,18 +14,9 @@ local function compile_policy(name)
       layers[#layers + 1] = cjson.decode(stored[i])
     end
   end
-  local compiled = {}
-  for _, field in ipairs(POLICY) do
-    for _, layer in ipairs(layers) do
-      if layer[field] ~= nil then
-        compiled[field] = layer[field]
-        break
-      end
-    end
-  end
   local user = root .. 'user:' .. name
   if #layers > 0 then
-    redis.call('HSET', user, 'policy', cjson.encode(compiled))
+    redis.call('HSET', user, 'policy', cjson.encode(merge(layers)))
     redis.call('ZADD', root .. 'users', 'NX', '+inf', name)
   else
     redis.call('HDEL', user, 'policy')

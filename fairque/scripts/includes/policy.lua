@@ -4,16 +4,24 @@ local POLICY = { 'weight', 'max_concurrency', 'share', 'rate', 'burst', 'max_que
 local settings = redis.call('HMGET', root .. 'settings', 'default', 'paused')
 local queue_is_paused = settings[2] ~= false
 
--- Layers of settings, the first that sets one decides; null says "no limit".
-local function policy_of(layers)
-  local policy = {}
+-- Layers of settings as one: the first that sets a field decides, also with null, which says "no limit".
+local function merge(layers)
+  local merged = {}
   for _, name in ipairs(POLICY) do
     for _, layer in ipairs(layers) do
       if layer[name] ~= nil then
-        policy[name] = layer[name] ~= cjson.null and layer[name] or nil
+        merged[name] = layer[name]
         break
       end
     end
+  end
+  return merged
+end
+
+local function policy_of(layers)
+  local policy = merge(layers)
+  for name, value in pairs(policy) do
+    policy[name] = value ~= cjson.null and value or nil
   end
   policy.weight = policy.weight or 1
   return policy
