@@ -119,16 +119,10 @@ class QueueCommands:
             except FairQueueError as error:
                 raise BatchError(index, error) from error
         bounds = _chunk_bounds([len(record) for record in records])
-        calls = [self._push_call(prepared[i:j], records[i:j]) for i, j in bounds]
-        if len(calls) > 1:
-            first = bounds[0][1]
-            coming = {(task.user_id, task.task_id) for task in prepared[first:]}
-            coming -= {(task.user_id, task.task_id) for task in prepared[:first]}
-            rest = Counter(escape(user or "") for user, _ in coming)
-            calls[0] = self._push_call(
-                prepared[:first], records[:first], dict(rest.most_common(MOST_COUNTED))
-            )
-        return prepared, calls
+        rest = _rest_by_user(prepared, bounds[0][1]) if len(bounds) > 1 else None
+        return prepared, [
+            self._push_call(prepared[i:j], records[i:j], rest if i == 0 else None) for i, j in bounds
+        ]
 
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
@@ -434,6 +428,13 @@ def _chunk_bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
             start, total = end, 0
         total += size
     return [*bounds, (start, len(sizes))] if sizes else []
+
+
+def _rest_by_user(tasks: Sequence[Task[Any]], first: int) -> dict[str, int]:
+    """How many tasks of each user come after the first chunk, and are not in it already."""
+    coming = {(task.user_id, task.task_id) for task in tasks[first:]}
+    coming -= {(task.user_id, task.task_id) for task in tasks[:first]}
+    return dict(Counter(escape(user or "") for user, _ in coming).most_common(MOST_COUNTED))
 
 
 def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:

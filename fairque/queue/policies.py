@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -115,7 +116,7 @@ class PolicyCommands:
 
     def publish(self) -> Flow[None]:
         """Put the configuration's policies on the server, in place of those published before."""
-        default, args, digest = self._published()
+        default, args, digest = self._published
         options = msgspec.json.encode({"digest": digest, "default": default})
         if (yield self._call("configure", (options, *args), int)) == 2:  # noqa: PLR2004 - as configure.lua says
             yield from self._refresh(digest)
@@ -123,10 +124,11 @@ class PolicyCommands:
     def publish_if_lost(self) -> Flow[None]:
         """Publish again where nothing is published: the server has lost its data."""
         if self._configured is not None:
-            options = msgspec.json.encode({"digest": self._published()[2], "ask": True})
+            options = msgspec.json.encode({"digest": self._published[2], "ask": True})
             if (yield self._call("configure", (options,), bool)):
                 yield from self.publish()
 
+    @cached_property
     def _published(self) -> tuple[str, list[str], str]:
         """The default, the users' entries as arguments, and a digest of both."""
         policies = dict(self._configured or {})
