@@ -38,7 +38,11 @@ def to_seconds(value: Seconds, what: str) -> float:
 
 def to_ms(value: Seconds, what: str) -> int:
     """A duration in whole milliseconds, rounded up so that nothing is early."""
-    return math.ceil(round(to_seconds(value, what) * 1000, 6))
+    seconds = to_seconds(value, what)
+    milliseconds = round(seconds * 1000)
+    if milliseconds / 1000 == seconds:
+        return milliseconds  # the product may be off by the noise of floats
+    return math.ceil(round(seconds * 1000, 6))
 
 
 def moment_to_ms(value: Moment, what: str) -> int:
