@@ -17,9 +17,10 @@ from fairque.core.retry import ExceptionTypes, RetryPolicy
 from fairque.core.units import Seconds, to_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from fairque.core.context import TaskContext
+    from fairque.core.header import OnUpstreamFailure
 
 
 P = ParamSpec("P")
@@ -41,6 +42,8 @@ class _TaskDecorator:
     name: str | None
     header: Header
     retry: RetryPolicy
+    pull: dict[str, str]
+    auto_xcom: bool
 
     @overload
     def __call__(
@@ -68,7 +71,9 @@ class _TaskDecorator:
         name = self.name or function_name(function)
         header = msgspec.structs.replace(self.header, function=name)
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
-        registered: TaskFunction[..., Any] = kind(function, name=name, header=header, retry=self.retry)
+        registered: TaskFunction[..., Any] = kind(
+            function, name=name, header=header, retry=self.retry, pull=self.pull, auto_xcom=self.auto_xcom
+        )
         registry.add(registered)
         return registered
 
@@ -100,6 +105,9 @@ def task(
     no_retry_on: type[BaseException] | ExceptionTypes = (),
     retry_delay: Seconds = 1.0,
     max_retry_delay: Seconds = 300.0,
+    on_upstream_failure: OnUpstreamFailure | None = None,
+    pull: Mapping[str, str] | None = None,
+    auto_xcom: bool = False,
 ) -> _TaskDecorator: ...
 def task(
     function: Callable[..., Any] | None = None,
@@ -113,6 +121,9 @@ def task(
     no_retry_on: type[BaseException] | ExceptionTypes = (),
     retry_delay: Seconds = 1.0,
     max_retry_delay: Seconds = 300.0,
+    on_upstream_failure: OnUpstreamFailure | None = None,
+    pull: Mapping[str, str] | None = None,
+    auto_xcom: bool = False,
 ) -> Any:
     """Register a function as a task: `@task` or `@task(priority=Priority.HIGH, timeout=30)`.
 
@@ -126,21 +137,34 @@ def task(
         no_retry_on: Exception classes that are not, even if `retry_on` covers them.
         retry_delay: Seconds, the cap of the delay before the first retry; it doubles from there.
         max_retry_delay: Seconds, the cap of every delay.
+        on_upstream_failure: If a task that it depends on fails or is canceled: `wait`, `cancel` or `run`.
+        pull: Parameters that get the result of a step of the same pipeline, unless the call gives them:
+            `{"rows": "extract"}`.
+        auto_xcom: Publish the result as XCom too, under the step's name.
 
     Raises:
         TaskValidationError: An option is out of its range.
         FunctionConflictError: Another function has this name.
     """
     # One check for the options a task and its function share.
-    defaults = Task.create(priority=priority, max_retries=max_retries, timeout=timeout).header
+    defaults = Task.create(
+        priority=priority, max_retries=max_retries, timeout=timeout, on_upstream_failure=on_upstream_failure
+    ).header
     retry = RetryPolicy(
         base_delay=to_seconds(retry_delay, "retry_delay"),
         max_delay=to_seconds(max_retry_delay, "max_retry_delay"),
         retry_on=_exception_types(retry_on, "retry_on"),
         no_retry_on=_exception_types(no_retry_on, "no_retry_on"),
     )
-    decorator = _TaskDecorator(name=name, header=defaults, retry=retry)
+    decorator = _TaskDecorator(name, defaults, retry, _checked_pull(pull), auto_xcom)
     return decorator if function is None else decorator(function)
+
+
+def _checked_pull(pull: Mapping[str, str] | None) -> dict[str, str]:
+    for parameter, step in (pull or {}).items():
+        if not isinstance(parameter, str) or not isinstance(step, str) or not step:
+            raise TaskValidationError(f"pull maps names of parameters to names of steps, not {pull!r}")
+    return dict(pull or {})
 
 
 def _exception_types(value: Any, what: str) -> ExceptionTypes:

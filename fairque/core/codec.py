@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from fairque.core.exceptions import DecodeError, EncodeError
+from fairque.core.outputs import Output, OutputFound, find_outputs
 
 Codec: TypeAlias = Literal["json", "msgpack", "pickle"]
 
@@ -27,6 +28,10 @@ def _plain(value: Any) -> Any:
     """Turn what msgspec does not know into what it does: pydantic models into dicts."""
     if hasattr(type(value), "model_dump"):
         return value.model_dump(mode="json")
+    if isinstance(value, Output):
+        raise OutputFound(
+            "the output of a task can be an argument of another one, by itself or in a list or dict"
+        )
     raise TypeError(f"objects of type {type(value).__name__} have no plain form")
 
 
@@ -60,9 +65,12 @@ def encode(
 
     Raises:
         EncodeError: The codec cannot carry the value; the message says which part of it.
+        OutputFound: It holds an output.
     """
     try:
         return _encode(value, codec)
+    except OutputFound:
+        raise
     except _ENCODE_ERRORS as error:
         where, reason = _culprit(value, codec, error, what, parameters)
     raise EncodeError(f"{where} cannot be carried as {codec}: {reason}")
@@ -88,6 +96,8 @@ def _encode(value: Any, codec: Codec) -> bytes:
         return data
     if codec == "msgpack":
         return _MSGPACK_MARK + _msgpack.encode(value)
+    if find_outputs(value):
+        raise OutputFound
     return _PICKLE_MARK + pickle.dumps(value, protocol=5)
 
 

@@ -28,9 +28,10 @@ from fairque.core.ids import new_id
 from fairque.core.models import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from fairque.core.header import Header
+    from fairque.core.pipeline import Pipeline
     from fairque.core.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -47,6 +48,18 @@ class _Plan:
     returns: Any
     context_parameter: str | None
 
+    def given(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, optional: Iterable[str]) -> set[str]:
+        """The parameters that a call gives, which must be all that are required but for the optional ones."""
+        given = set(self.signature.bind_partial(*args, **kwargs).arguments)
+        for name, parameter in self.signature.parameters.items():
+            is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+            if is_required and name not in given and name not in optional:
+                raise TypeError(f"missing a required argument: {name!r}")
+        return given
+
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 class TaskFunction(Generic[P, R]):
     """A function registered as a task. Calling it builds a `Task`; pushing that runs it on a worker.
@@ -57,6 +70,8 @@ class TaskFunction(Generic[P, R]):
         header: The options every task of it starts with.
         retry: Its retry policy; `max_retries` None means the queue's.
         is_async: Whether it is an `async def`.
+        pull: Parameters that get the result of a step of the same pipeline: parameter → the step's name.
+        auto_xcom: Whether results are published as XCom under the step's name.
     """
 
     def __init__(
@@ -66,11 +81,15 @@ class TaskFunction(Generic[P, R]):
         name: str,
         header: Header,
         retry: RetryPolicy,
+        pull: Mapping[str, str] | None = None,
+        auto_xcom: bool = False,
     ) -> None:
         self.function = function
         self.name = name
         self.header = header
         self.retry = retry
+        self.pull = dict(pull or {})
+        self.auto_xcom = auto_xcom
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(self, function)
 
@@ -87,8 +106,26 @@ class TaskFunction(Generic[P, R]):
             TypeError: The arguments do not fit the function's signature.
         """
         plan = self._plan
-        plan.signature.bind(*args, **kwargs)
-        return Task(task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns)
+        if not self.pull:
+            plan.signature.bind(*args, **kwargs)
+            return Task(task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns)
+        given = plan.given(args, kwargs, optional=self.pull)
+        pulls = tuple((parameter, step) for parameter, step in self.pull.items() if parameter not in given)
+        return Task(
+            task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns, pulls=pulls
+        )
+
+    def map(self, items: Iterable[Any], **common: Any) -> Pipeline[list[R]]:
+        """A task for each item, given as the first argument; `common` goes to all. They run side by side.
+
+        Raises:
+            TypeError: The arguments do not fit the function's signature.
+            TaskValidationError: There are no items.
+        """
+        from fairque.core.pipeline import mapped  # noqa: PLC0415 - pipelines are made of tasks
+
+        call: Callable[..., Task[R]] = self
+        return mapped([call(item, **common) for item in items], self.name)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the body here and now, without a queue. For an `async def` it returns the coroutine."""
@@ -157,6 +194,12 @@ class TaskFunction(Generic[P, R]):
         for name in contexts:
             del annotations[name]
         parameters = [p for p in signature.parameters.values() if p.name not in contexts]
+        by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not self.pull.keys() <= by_name:
+            raise TaskValidationError(
+                f"{self.name} pulls into {sorted(self.pull.keys() - by_name)}, and has no such parameters: "
+                "pull names the parameter first, then the step, as in pull={'rows': 'extract'}"
+            )
         return _Plan(
             whole=signature,
             signature=signature.replace(parameters=parameters),

@@ -7,7 +7,7 @@ knows an order of fields.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -30,6 +30,10 @@ class Priority(IntEnum):
     CRITICAL = 6
 
 
+OnUpstreamFailure: TypeAlias = Literal["wait", "cancel", "run"]
+ON_UPSTREAM_FAILURE = get_args(OnUpstreamFailure)
+
+
 class Header(msgspec.Struct, omit_defaults=True, frozen=True):
     """The part of a task that the scripts read. Times and durations in integer milliseconds."""
 
@@ -42,6 +46,10 @@ class Header(msgspec.Struct, omit_defaults=True, frozen=True):
     timeout: int | None = None
     created_at: int = 0
     group: str | None = None
+    on_upstream_failure: str = "wait"
+    step: str | None = None  # its name in a pipeline
+    flow: str | None = None  # the run of a pipeline that it belongs to
+    inputs: bool = False  # whether its body names results of other tasks
 
 
 encode_header = msgspec.json.Encoder().encode
@@ -81,10 +89,20 @@ def _check_timeout(value: Seconds) -> int:
     return milliseconds
 
 
+def _check_on_failure(value: object) -> str:
+    if value not in ON_UPSTREAM_FAILURE:
+        raise TaskValidationError(
+            f"on_upstream_failure must be one of {', '.join(map(repr, ON_UPSTREAM_FAILURE))}, not {value!r}"
+        )
+    return str(value)
+
+
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     "priority": _check_priority,
     "max_retries": _check_retries,
     "timeout": _check_timeout,
     "group": lambda value: check_id(value, "group"),
+    "on_upstream_failure": _check_on_failure,
+    "step": lambda value: check_id(value, "name"),
     "expires_at": lambda value: moment_to_ms(value, "expires_at"),
 }

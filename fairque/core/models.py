@@ -6,16 +6,25 @@ opaque body.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from fairque.core import codec
-from fairque.core.exceptions import DecodeError, PayloadTooLargeError
-from fairque.core.header import Header, Priority, decode_header, encode_header, header_changes
+from fairque.core.exceptions import DecodeError, PayloadTooLargeError, TaskValidationError
+from fairque.core.header import (
+    Header,
+    OnUpstreamFailure,
+    Priority,
+    decode_header,
+    encode_header,
+    header_changes,
+)
 from fairque.core.ids import new_id
 from fairque.core.keys import check_id
+from fairque.core.outputs import Output, find_outputs, from_marks, replace_outputs
 from fairque.core.records import Attempt, Run
 from fairque.core.units import Moment, Seconds, from_ms
 
@@ -26,6 +35,18 @@ if TYPE_CHECKING:
 __all__ = ["LIVE", "TERMINAL", "Header", "Priority", "Task", "TaskState", "decode_task", "encode_task"]
 
 R = TypeVar("R")
+
+MOST_DEPENDENCIES = 100_000  # of one task
+
+
+class _Identified(Protocol):
+    """A task or a handle."""
+
+    @property
+    def task_id(self) -> str: ...
+
+
+Dependencies: TypeAlias = Iterable[_Identified | str]
 
 
 class TaskState(StrEnum):
@@ -64,6 +85,9 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
     unpickle: bool = False  # whether a pickled body may be read: the queue's configuration opted in
     returns: Any = None  # the function's annotation for its result
     defect: str | None = None  # why the record that came from the server cannot be read
+    depends_on: tuple[str, ...] = ()  # ids of tasks of the same user that have to end before it starts
+    pulls: tuple[tuple[str, str], ...] = ()  # parameters that a step of its pipeline fills: (parameter, step)
+    has_own_id: bool = False  # whether the caller chose its id
     state: TaskState | None = None
     run: Run = Run()
 
@@ -81,6 +105,9 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         max_retries: int | None = None,
         timeout: Seconds | None = None,
         group: str | None = None,
+        depends_on: Dependencies | None = None,
+        on_upstream_failure: OnUpstreamFailure | None = None,
+        name: str | None = None,
     ) -> Task[Any]:
         """A task without a function, for a `TaskHandler`.
 
@@ -95,6 +122,10 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             max_retries: Attempts after the first; the queue's `max_retries` if not given.
             timeout: Seconds one attempt may take; none if not given.
             group: A part of the user's work (a project, say); the user's turns go round its groups.
+            depends_on: Tasks of the same user that must have ended before it starts, or their ids.
+            on_upstream_failure: If one of those fails or is canceled: `wait` until it is requeued, `cancel`
+                this one too, or `run` it anyway.
+            name: What it is called as a step of a pipeline.
 
         Raises:
             TaskValidationError: A value is out of its range; the message names it.
@@ -110,6 +141,9 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             max_retries=max_retries,
             timeout=timeout,
             group=group,
+            depends_on=depends_on,
+            on_upstream_failure=on_upstream_failure,
+            name=name,
         )
 
     def with_options(
@@ -124,6 +158,9 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         max_retries: int | None = None,
         timeout: Seconds | None = None,
         group: str | None = None,
+        depends_on: Dependencies | None = None,
+        on_upstream_failure: OnUpstreamFailure | None = None,
+        name: str | None = None,
     ) -> Task[R]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
         changes = header_changes(
@@ -134,6 +171,8 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
             max_retries=max_retries,
             timeout=timeout,
             group=group,
+            on_upstream_failure=on_upstream_failure,
+            step=name,
         )
         fields: dict[str, Any] = {}
         if changes:
@@ -141,7 +180,9 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         if user_id is not None:
             fields["user_id"] = check_id(user_id, "user_id")
         if task_id is not None:
-            fields["task_id"] = check_id(task_id, "task_id")
+            fields |= {"task_id": check_id(task_id, "task_id"), "has_own_id": True}
+        if depends_on is not None:
+            fields["depends_on"] = dependency_ids(depends_on, user_id or self.user_id)
         return msgspec.structs.replace(self, **fields) if fields else self
 
     # --- what it is ---
@@ -182,7 +223,44 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
         raise DecodeError(f"the body of task {self.task_id!r} holds no arguments: expected [args, kwargs]")
 
     def _value(self) -> Any:
-        return self.arguments if self.body is None else codec.decode(self.body, allow_pickle=self.unpickle)
+        if self.body is None:
+            return self.arguments
+        value = codec.decode(self.body, allow_pickle=self.unpickle)
+        return from_marks(value) if self.header.inputs else value
+
+    def with_inputs(self, results: Callable[[str], Any]) -> Task[R]:
+        """A copy with results in the place of outputs (for whoever runs tasks); `results` gives one by id.
+
+        Raises:
+            DecodeError: The body that came from the server cannot be decoded.
+        """
+        filled = replace_outputs(self._value(), lambda output: results(output.task_id))
+        return msgspec.structs.replace(self, arguments=filled, body=None)
+
+    def inputs(self) -> list[str]:
+        """The ids of the tasks whose results its arguments name, each once, in order.
+
+        Raises:
+            DecodeError: The body that came from the server cannot be decoded.
+        """
+        return find_outputs(self._value()) if self.header.inputs or self.body is None else []
+
+    @property
+    def output(self) -> R:
+        """Its result, as an argument of another task of the same user, which depends on this one then."""
+        return Output(self.task_id)  # type: ignore[return-value]  # it stands for an R
+
+    @property
+    def on_upstream_failure(self) -> str:
+        """What becomes of it if a task it depends on fails: `wait`, `cancel` or `run`."""
+        return self.header.on_upstream_failure
+
+    @property
+    def name(self) -> str | None:
+        """What it is called as a step of a pipeline: the name it was given, or its function's own."""
+        if self.header.step is not None or self.function is None:
+            return self.header.step
+        return self.function.rpartition(":")[2].rpartition(".")[2]
 
     @property
     def group(self) -> str | None:
@@ -275,6 +353,31 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
     def history(self) -> tuple[Attempt, ...]:
         """Its last ended attempts that did not succeed, oldest first."""
         return self.run.history
+
+
+def dependency_ids(given: Dependencies, user_id: str | None) -> tuple[str, ...]:
+    """The ids of dependencies that are given as tasks, handles or ids: each once, in order.
+
+    Raises:
+        TaskValidationError: One is neither, is of another user, or there are too many.
+    """
+    if isinstance(given, (str, Task)) or hasattr(given, "task_id"):
+        raise TaskValidationError(f"depends_on must be a list of tasks or ids, not one: {given!r}")
+    ids: dict[str, None] = {}
+    for item in given:
+        owner = getattr(item, "user_id", None)
+        if owner is not None and user_id is not None and owner != user_id:
+            raise TaskValidationError(
+                f"a task of user {user_id!r} cannot depend on one of user {owner!r} ({item!r}): "
+                "dependencies stay within one user"
+            )
+        ids[check_id(getattr(item, "task_id", item), "depends_on")] = None
+    if len(ids) > MOST_DEPENDENCIES:
+        raise TaskValidationError(
+            f"depends_on names {len(ids):,} tasks, the limit is {MOST_DEPENDENCIES:,}: put tasks in between "
+            "that join some of them each"
+        )
+    return tuple(ids)
 
 
 def encode_task(

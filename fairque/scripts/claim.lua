@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- claim: QUEUED → STARTED, for a batch, in fair order. First promotes what is due. Tasks past their
+-- claim: QUEUED → STARTED, for a batch, in fair order. First promotes what is due, and goes on with releases. Tasks past their
 -- expires_at go to the dead letter queue instead.
 --   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, cost (tasks or time),
 --   ageing_us, retention, claimant and claim (who claims, unlike anyone else, and an id under which the claim
 --   may be repeated; absent for one that is not)
 -- Returns: milliseconds until a scheduled task or a throttled user is due (-1 for none), 1 if more is ready
--- (2 if the claim stopped at a limit of expired tasks and should be repeated), the time, and for each task:
+-- (2 if the claim stopped at a limit, of expired tasks or of releases, and should be repeated), the time, and for each task:
 -- member, attempt, place, failures, record.
 --- @include "includes/shard"
 --- @include "includes/promote"
@@ -13,6 +13,7 @@
 --- @include "includes/charge"
 --- @include "includes/cost"
 --- @include "includes/end_task"
+--- @include "includes/release"
 
 local PROMOTE_LIMIT = 200
 -- What is passed over: tasks that are popped but not started (expired or lost), and users that have to leave
@@ -276,13 +277,15 @@ if given then
     give_again(member)
   end
 elseif not queue_is_paused then
-  if promote_due(PROMOTE_LIMIT) + promote_throttled(PROMOTE_LIMIT) > 0 then
+  release_some()
+  if promote_due(PROMOTE_LIMIT) + promote_throttled(PROMOTE_LIMIT) > 0 or next(users) then
     settle_users()
   end
   claim_in_fair_order()
   if #started > 0 then
     write_down()
   end
+  release_dependents() -- of what has expired, or was lost
   settle_users()
   count('started', #started)
   if opts.steal then
@@ -297,6 +300,9 @@ end
 
 reply[2] = redis.call('EXISTS', root .. 'ring')
 local more = reply[2] == 1
+if redis.call('EXISTS', root .. 'releasing') == 1 then
+  more, unfinished = true, true
+end
 if more and unfinished then
   reply[2] = 2
 end

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- fail: STARTED → SCHEDULED (retry) or FAILED, as the caller decided.
+-- fail: STARTED → SCHEDULED (retry) or FAILED, as the caller decided. An end is told to those that depend on it.
 --   options: retry_ms (delay of the retry; absent to give up), entry (type, error, traceback), retention
 --   arguments: member, attempt, place
 -- Returns 1, also when this attempt had failed before; 0 where the lease is lost.
@@ -8,6 +8,7 @@
 --- @include "includes/schedule"
 --- @include "includes/lease"
 --- @include "includes/end_task"
+--- @include "includes/release"
 
 local member, attempt, place = ARGV[2], ARGV[3], ARGV[4]
 local run = attempt_of(member)
@@ -33,5 +34,6 @@ else
   fail_task(user, member, entry)
   count('failed', 1)
 end
+release_dependents()
 settle_users()
 return 1

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- finish: STARTED → FINISHED, for a batch.
+-- finish: STARTED → FINISHED, for a batch. Releases the tasks that depend on these.
 --   options: result_ms (how long results are kept; 0 keeps none), retention
 --   arguments: member, attempt, place, result for each task
 -- Returns 1 for each finished task (also when this attempt had finished it before), 0 where the lease is lost.
@@ -7,30 +7,40 @@
 --- @include "includes/users"
 --- @include "includes/lease"
 --- @include "includes/end_task"
+--- @include "includes/release"
 
 -- What the batch has in common is asked and written once: the leases, and the set of finished tasks.
-local members, accepted, ended, ending = {}, {}, {}, {}
+local members, accepted, done, ending = {}, {}, {}, {}
 for i = 2, #ARGV, 4 do
   members[#members + 1] = ARGV[i]
 end
 local leases = #members > 0 and redis.call('ZMSCORE', root .. 'leases', unpack(members)) or {}
+local some_are_awaited = any_has_dependents(members)
+
+-- A result that dependents may read is kept as long as its task, and that as long as they are (cleanup).
+local function keep_result(member, result)
+  local key = root .. 'result:' .. member
+  if some_are_awaited and redis.call('EXISTS', dependents_key(member)) == 1 then
+    redis.call('SET', key, result)
+  elseif opts.result_ms > 0 then
+    redis.call('SET', key, result, 'PX', opts.result_ms)
+  end
+end
 
 for k, member in ipairs(members) do
   local attempt, place, result = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1]
   accepted[k] = 0
   local run = attempt_of(member)
   if is_attempt(run, attempt, place) then
-    if leases[k] and not ended[member] then
+    if leases[k] and not done[member] then
       local user = load_user((parts_of(member)))
-      if opts.result_ms > 0 then
-        redis.call('SET', root .. 'result:' .. member, result, 'PX', opts.result_ms)
-      end
+      keep_result(member, result)
       announce_end(user, member, 'finished')
       learn_from(user, member, run, settle_attempt(user, run, now))
-      ended[member] = true
+      done[member] = true
       ending[#ending + 1], ending[#ending + 2] = now + opts.retention.finished, member
       accepted[k] = 1
-    elseif ended[member] or redis.call('ZSCORE', root .. 'finished', member) then
+    elseif done[member] or redis.call('ZSCORE', root .. 'finished', member) then
       accepted[k] = 1 -- said twice
     end
   end
@@ -38,12 +48,11 @@ end
 
 if #ending > 0 then
   redis.call('ZADD', root .. 'finished', unpack(ending))
-  local done = {}
-  for member in pairs(ended) do
-    done[#done + 1] = member
+  redis.call('ZREM', root .. 'leases', unpack(ended))
+  count('finished', #ended)
+  if some_are_awaited then
+    release_dependents()
   end
-  redis.call('ZREM', root .. 'leases', unpack(done))
   settle_users()
-  count('finished', #done)
 end
 return accepted

@@ -1,7 +1,11 @@
 #!lua
--- push: new → QUEUED or SCHEDULED, for a batch.
---   options: ageing_us, max_queued (of the whole queue; absent for no limit), rest (of a batch in several pushes
---   the first one has here how many tasks of each user come after it, so that all of it is refused or none)
+-- push: new → QUEUED, SCHEDULED or DEFERRED, for a batch.
+--   options: ageing_us, retention, max_queued (of the whole queue; absent for no limit), rest (of a batch in several
+--   pushes the first one has here how many tasks of each user come after it, so that all of it is refused or none),
+--   depends_on (ids of dependencies by member; of this push or known), missing ('wait' where they may be neither)
+--   and for a graph in several pushes: gate (a member; tasks that name it among their dependencies wait until it
+--   opens), gate_ms (for how long it stays without another push), opens (in the last one), check (what the later
+--   ones depend on outside of the graph, as depends_on)
 --   arguments: user, id, record for each task (ids escaped)
 -- Returns 1 for each task that was created, 0 for each that was known and stays as it is.
 --- @include "includes/shard"
@@ -11,6 +15,8 @@
 --- @include "includes/users"
 --- @include "includes/schedule"
 --- @include "includes/room"
+--- @include "includes/links"
+--- @include "includes/release"
 
 local size = (#ARGV - 1) / 3
 local headers = {}
@@ -43,6 +49,9 @@ for i = 1, size do
   if type(group_of(header)) ~= 'string' then
     return bad(i, 'its group is not a string')
   end
+  if not on_failure(header) then
+    return bad(i, 'its on_upstream_failure is not wait, cancel or run')
+  end
   headers[i] = header
 end
 
@@ -50,8 +59,25 @@ local full = no_room(size)
 if full then
   return full
 end
+local links, states = read_links(size)
+if not links then
+  return states
+end
 for name in pairs(opts.rest or {}) do
   users[name] = nil -- it was only looked at: up to thousands that need not be settled
+end
+
+-- A new task that depends on others. One that cannot run any more is canceled at once.
+local function defer_or_cancel(user, member, header, due)
+  local is_doomed = link(member, links[member], on_failure(header), states)
+  if not is_doomed and not has_open_blocker(member) then
+    return false
+  end
+  defer(user, member, due)
+  if is_doomed then
+    cancel_deferred(user, member)
+  end
+  return true
 end
 
 local created, pushed, ready, first_tick = {}, 0, false, nil
@@ -69,7 +95,9 @@ for i = 1, size do
     -- the batch keeps the order of equal times.
     local start = header.execute_after and header.execute_after * 1000 or now_us + (header.delay or 0) * 1000
     local due = start + (tick - first_tick)
-    if due > now_us + (tick - first_tick) then
+    if links[member] and defer_or_cancel(user, member, header, due) then
+      links[member] = nil
+    elseif due > now_us + (tick - first_tick) then
       schedule(user, member, due)
     else
       put_in_lane(user, group_of(header), place_of(tick, priority_of(header)), id)
@@ -78,10 +106,31 @@ for i = 1, size do
   end
 end
 
-if pushed > 0 then
+-- More dependencies of tasks that came with an earlier push of the same graph.
+for i = 1, size do
+  links[ARGV[3 * i - 1] .. ':' .. ARGV[3 * i]] = nil
+end
+for member, dependencies in pairs(links) do
+  local user = load_user((parts_of(member)))
+  if link(member, dependencies, on_failure(stored_header(member)), states) then
+    cancel_deferred(user, member)
+  end
+end
+if opts.gate then
+  redis.call('ZADD', root .. 'gates', now + opts.gate_ms, opts.gate)
+end
+if opts.opens then
+  redis.call('ZREM', root .. 'gates', opts.gate)
+  redis.call('ZADD', root .. 'releasing', now_us, opts.gate)
+  release_some()
+  ready = true -- whoever wakes goes on with it
+end
+
+count('pushed', pushed)
+if pushed > 0 or opts.gate then
   save_tick()
+  release_dependents() -- of what was canceled at once
   settle_users()
-  count('pushed', pushed)
 end
 if ready and not queue_is_paused then
   wake()

@@ -6,6 +6,7 @@
 --- @include "includes/users"
 --- @include "includes/lease"
 --- @include "includes/end_task"
+--- @include "includes/release"
 
 local found = redis.call(
   'ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'WITHSCORES', 'LIMIT', 0, opts.limit
@@ -35,6 +36,7 @@ for i = 1, #found, 2 do
     end
   end
 end
+release_dependents()
 settle_users()
 count('reclaimed', #expired)
 count('failed', poisoned)

@@ -13,16 +13,19 @@
 local member = ARGV[2]
 local name, id = parts_of(member)
 local state = locate(member)
-local record = redis.call('GET', root .. 'task:' .. member)
-if not state or not record then
+local header = stored_header(member)
+if not state or not header then
   return unknown_task(member)
 end
 if state ~= 'FAILED' then
   return state
 end
-local user, header = load_user(name), header_of(record)
+local user = load_user(name)
 redis.call('ZREM', root .. 'failed', member)
-redis.call('HDEL', root .. 'run:' .. member, 'failures', 'crashes', 'failure_type', 'error', 'finished_at')
+redis.call(
+  'HDEL', root .. 'run:' .. member,
+  'failures', 'crashes', 'failure_type', 'error', 'finished_at', 'spread'
+)
 put_in_lane(user, group_of(header), place_of(next_tick(), priority_of(header)), id)
 redis.call('HINCRBY', root .. 'user:' .. name, 'failed', -1)
 save_tick()

@@ -3,6 +3,7 @@
 local PLACES = {
   { 'leases', 'STARTED' },
   { 'scheduled', 'SCHEDULED' },
+  { 'deferred', 'DEFERRED' },
   { 'finished', 'FINISHED' },
   { 'failed', 'FAILED' },
   { 'canceled', 'CANCELED' },
@@ -22,8 +23,7 @@ local function locate(member)
       return place[2], score
     end
   end
-  local record = redis.call('GET', root .. 'task:' .. member)
-  local readable, header = pcall(header_of, record or '')
+  local readable, header = pcall(stored_header, member)
   local group = readable and type(header) == 'table' and group_of(header) or ''
   score = group ~= '' and redis.call('ZSCORE', lane_key(name, group), id)
   if score then

@@ -8,11 +8,10 @@ local function promote_due(limit)
     local member = due[i]
     local name, id = parts_of(member)
     local user = load_user(name)
-    local record = redis.call('GET', root .. 'task:' .. member)
+    local header = stored_header(member)
     redis.call('ZREM', root .. 'scheduled', member)
     user.scheduled = user.scheduled - 1
-    if record then
-      local header = header_of(record)
+    if header then
       put_in_lane(user, group_of(header), place_of(tonumber(due[i + 1]), priority_of(header)), id)
     else
       drop_lost(user, member)

@@ -7,12 +7,14 @@
 -- The users a script touches: each is loaded once, changed in memory, and what changed is written by
 -- settle_users().
 local users = {}
+-- The tasks that this script has ended: those that depend on them are told (includes/release).
+local ended = {}
 -- The fields of `user:<user>`: numbers, 0 where absent; then these three.
 local RECORD = {
-  'v', 'in_flight', 'live', 'scheduled', 'full_at', 'throttled', 'served', 'busy_ms',
+  'v', 'in_flight', 'live', 'scheduled', 'deferred', 'full_at', 'throttled', 'served', 'busy_ms',
   'groups', 'service', 'policy',
 }
-local GROUPS, SERVICE, POLICY_TEXT = 9, 10, 11
+local GROUPS, SERVICE, POLICY_TEXT = 10, 11, 12
 
 -- `ring_v` is the user's score in the ring where the caller has read it already.
 local function load_user(name, ring_v)
@@ -35,10 +37,11 @@ local function load_user(name, ring_v)
     in_flight = stored[2],
     live = stored[3],
     scheduled = stored[4],
-    full_at = stored[5],
-    throttled = stored[6],
-    served = stored[7],
-    busy_ms = stored[8],
+    deferred = stored[5],
+    full_at = stored[6],
+    throttled = stored[7],
+    served = stored[8],
+    busy_ms = stored[9],
     groups = stored[GROUPS],
     service = service,
     compiled = stored[POLICY_TEXT] or nil,
@@ -82,7 +85,8 @@ end
 
 -- A task whose record is gone (evicted, or deleted by hand) cannot run: it is dropped and counted.
 local function drop_lost(user, member)
-  redis.call('UNLINK', root .. 'run:' .. member)
+  redis.call('UNLINK', root .. 'run:' .. member, root .. 'blockers:' .. member)
+  ended[#ended + 1] = member
   user.live = user.live - 1
   count('lost', 1)
 end
