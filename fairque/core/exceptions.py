@@ -169,6 +169,35 @@ class LeaseLostError(TaskError):
         self.attempt = attempt
 
 
+class UnknownDependencyError(TaskError, TaskValidationError):
+    """A task depends on one that the server does not know, and that is not pushed with it. Nothing was written.
+
+    `dependency` is the id of the unknown one.
+    """
+
+    def __init__(self, user_id: str, task_id: str, dependency: str) -> None:
+        super().__init__(
+            user_id,
+            task_id,
+            f"depends on {dependency!r}, which is not known: push both together, push that one first, or wait "
+            "for it with missing='wait'; a task is forgotten once its retention has passed (queue.retention)",
+        )
+        self.dependency = dependency
+
+
+class GraphTooLargeError(TaskError, TaskValidationError):
+    """Too many tasks hang together for the server to tell whether a dependency closes a cycle."""
+
+    def __init__(self, user_id: str, task_id: str, limit: int) -> None:
+        super().__init__(
+            user_id,
+            task_id,
+            f"cannot be given this dependency: over {limit:,} dependencies would have to be looked at to rule out "
+            "a cycle — name it when the tasks are pushed",
+        )
+        self.limit = limit
+
+
 class BatchError(TaskValidationError):
     """One task of a batch was refused, so none was pushed. `index` says which; the cause says why."""
 

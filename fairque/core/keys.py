@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fairque.core.exceptions import TaskValidationError
 
 ID_LIMIT = 256  # characters
+GATE = b"%%"  # begins what holds a graph that comes in several pushes; no escaped id does
 DEFAULT = "default"  # the entry of a configuration's users that holds for all of them
 
 _SPECIAL = re.compile(r"[%:\x00-\x1f\x7f]")

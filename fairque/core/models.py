@@ -24,7 +24,7 @@ from fairque.core.header import (
 )
 from fairque.core.ids import new_id
 from fairque.core.keys import check_id
-from fairque.core.outputs import Output, find_outputs, from_marks, replace_outputs
+from fairque.core.outputs import Output, find_outputs, from_marks, replace_outputs, to_marks
 from fairque.core.records import Attempt, Run
 from fairque.core.units import Moment, Seconds, from_ms
 
@@ -46,7 +46,8 @@ class _Identified(Protocol):
     def task_id(self) -> str: ...
 
 
-Dependencies: TypeAlias = Iterable[_Identified | str]
+Dependency: TypeAlias = _Identified | str
+Dependencies: TypeAlias = Iterable[Dependency]
 
 
 class TaskState(StrEnum):
@@ -353,6 +354,17 @@ class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defa
     def history(self) -> tuple[Attempt, ...]:
         """Its last ended attempts that did not succeed, oldest first."""
         return self.run.history
+
+
+def naming_outputs(task: Task[R]) -> Task[R]:
+    """The task with its outputs as they travel, depending on the tasks they are of."""
+    ids = dict.fromkeys((*task.depends_on, *find_outputs(task.arguments)))
+    return msgspec.structs.replace(
+        task,
+        arguments=to_marks(task.arguments),
+        header=msgspec.structs.replace(task.header, inputs=True),
+        depends_on=tuple(ids),
+    )
 
 
 def dependency_ids(given: Dependencies, user_id: str | None) -> tuple[str, ...]:

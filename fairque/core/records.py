@@ -60,6 +60,7 @@ class QueueStats(msgspec.Struct, frozen=True):
 
     queued: int
     scheduled: int
+    deferred: int
     started: int
     finished: int
     failed: int
@@ -78,7 +79,8 @@ class UserStats(msgspec.Struct, frozen=True):
     """One user's part in the queue.
 
     Attributes:
-        queued, started, scheduled, failed: Tasks by state; failed ones are in the dead letter queue.
+        queued, started, scheduled, deferred, failed: Tasks by state; deferred ones wait for others, failed ones
+            are in the dead letter queue.
         live: Tasks that have not ended.
         virtual_time: How much service it has received, on the clock by which users take turns.
         eligible: Whether it has ready work and nothing holds it back.
@@ -96,6 +98,7 @@ class UserStats(msgspec.Struct, frozen=True):
     queued: int
     started: int
     scheduled: int
+    deferred: int
     failed: int
     live: int
     virtual_time: float

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fairque.core.exceptions import TaskValidationError
 from fairque.core.keys import check_id, escape, member
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+Missing: TypeAlias = Literal["fail", "wait"]
 
 LONGEST_BATCH = 1000  # tasks of one claim, users of one filter, rows of one page
 LARGEST_OFFSET = 10**12  # more rows than fit a server
@@ -26,6 +28,12 @@ def user_names(users: Sequence[str] | None) -> list[str] | None:
 
 def member_of(user_id: str, task_id: str) -> str:
     return member(check_id(user_id, "user_id"), check_id(task_id, "task_id"))
+
+
+def check_missing(value: Missing | None) -> Missing | None:
+    if value not in {None, "fail", "wait"}:
+        raise TaskValidationError(f"missing must be 'fail' or 'wait', not {value!r}")
+    return value
 
 
 def batch_limit(value: int) -> int:

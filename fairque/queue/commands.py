@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import time
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +13,7 @@ from fairque.core import codec
 from fairque.core.calls import Call, Flow, Wait
 from fairque.core.exceptions import (
     BatchError,
+    EncodeError,
     FairQueueError,
     LeaseLostError,
     PayloadTooLargeError,
@@ -22,11 +22,13 @@ from fairque.core.exceptions import (
     TaskValidationError,
 )
 from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import Task, TaskState, encode_task
+from fairque.core.models import Task, TaskState, dependency_ids, encode_task, naming_outputs
+from fairque.core.outputs import OutputFound
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
 from fairque.queue import looking, replies
-from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
+from fairque.queue.batches import CHUNK, CHUNK_EDGES, Part, parts_of, rest_by_user
+from fairque.queue.checks import Missing, batch_limit, check_missing, member_of, page_offset, user_names
 from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
 from fairque.queue.policies import PolicyCommands
@@ -36,18 +38,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fairque.core.config import QueueConfig
+    from fairque.core.models import Dependencies, Dependency
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
     from fairque.core.user_policy import UserPolicy
 
 T = TypeVar("T")
 
-# Tasks, and their bytes, of one script: bounds how long the server is busy with it.
-CHUNK = 200
-CHUNK_BYTES = 4 * 1024 * 1024
-MOST_COUNTED = 10_000  # users of a batch in several chunks for whom the first asks whether there is room
 # An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
 IDLE_SECONDS = 2.0
 IDLE_USER_MS = 3_600_000
+LOOK_AGAIN_MS = 60_000  # at a task past its retention that others depend on
 MOST_UNFRUITFUL = 1_000  # claims in a row that gave nothing though tasks are ready
 
 
@@ -57,6 +57,28 @@ class Receipt:
 
     task: Task[Any]
     created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tasks with their user, and the calls that push them.
+
+    The first call says whether there is room for all, and comes before the others. Of these the last `in_order`
+    come one after the other.
+    """
+
+    tasks: Sequence[Task[Any]]
+    places: Sequence[Sequence[int]]
+    calls: Sequence[Call[list[bool]]]
+    in_order: int
+
+    def created(self, replies: Iterable[Sequence[bool]]) -> list[bool]:
+        """Whether each task is new, by the calls' replies."""
+        flags = [False] * len(self.tasks)
+        for places, reply in zip(self.places, replies, strict=True):
+            for place, flag in zip(places, reply, strict=True):
+                flags[place] = flag
+        return flags
 
 
 class QueueCommands:
@@ -85,10 +107,12 @@ class QueueCommands:
         # after a lost reply adds nothing.
         self._retention = {state: max(duration, window) for state, duration in kept.items()}
         self._result_ms = kept["finished"]
+        # What every script needs that may end a task, and release others by that.
+        self._ending = {"ageing_us": self._ageing_us, "retention": self._retention}
         self._requeue_options = self._options(ageing_us=self._ageing_us)
         self._push_options = self._options(ageing_us=self._ageing_us, max_queued=config.max_queued)
-        self._ending_options = self._options(retention=self._retention)
-        self._finish_options = self._options(retention=self._retention, result_ms=self._result_ms)
+        self._ending_options = self._options(**self._ending)
+        self._finish_options = self._options(**self._ending, result_ms=self._result_ms)
 
     @staticmethod
     def _options(**options: Any) -> bytes:
@@ -101,28 +125,46 @@ class QueueCommands:
 
     # --- pushing ---
 
-    def push(self, task: Task[Any], **options: Any) -> Flow[Receipt]:
+    def push(self, task: Task[Any], *, missing: Missing | None = None, **options: Any) -> Flow[Receipt]:
         """Push one task; `options` as for `Task.with_options`."""
-        prepared = self._prepare(task, options)
-        created = yield self._push_call([prepared], [self._encode(prepared)])
+        prepared, record = self._ready(task, options)
+        parts, _ = parts_of([prepared], [len(record)])
+        created = yield self._push_call([prepared], [record], parts[0], check_missing(missing))
         return Receipt(prepared, created[0])
 
     def push_batch(
-        self, tasks: Sequence[Task[Any]], *, user_id: str | None = None
-    ) -> tuple[list[Task[Any]], list[Call[list[bool]]]]:
-        """The tasks with their user, and the calls that push them in chunks. All are checked first."""
+        self, tasks: Sequence[Task[Any]], *, user_id: str | None = None, missing: Missing | None = None
+    ) -> Batch:
+        """The tasks with their user, and the calls that push them. All are checked first."""
+        check_missing(missing)
         prepared, records = [], []
         for index, task in enumerate(tasks):
             try:
-                prepared.append(self._prepare(task, {"user_id": user_id}))
-                records.append(self._encode(prepared[-1]))
+                ready, record = self._ready(task, {"user_id": user_id})
             except FairQueueError as error:
                 raise BatchError(index, error) from error
-        bounds = _chunk_bounds([len(record) for record in records])
-        rest = _rest_by_user(prepared, bounds[0][1]) if len(bounds) > 1 else None
-        return prepared, [
-            self._push_call(prepared[i:j], records[i:j], rest if i == 0 else None) for i, j in bounds
-        ]
+            prepared.append(ready)
+            records.append(record)
+        together, in_order = parts_of(prepared, [len(record) for record in records])
+        parts = together + in_order
+        calls = []
+        for number, part in enumerate(parts):
+            rest = rest_by_user(prepared, part) if number == 0 and len(parts) > 1 else None
+            chosen = [prepared[place] for place in part.places], [records[place] for place in part.places]
+            calls.append(self._push_call(*chosen, part, missing, rest))
+        return Batch(prepared, [part.places for part in parts], calls, len(in_order))
+
+    def _ready(self, task: Task[Any], options: dict[str, Any]) -> tuple[Task[Any], bytes]:
+        """The task with its options, and on the wire."""
+        task = self._prepare(task, options)
+        try:
+            return task, self._encode(task)
+        except OutputFound:
+            task = naming_outputs(task)
+        try:
+            return task, self._encode(task)
+        except OutputFound as error:
+            raise EncodeError(f"an output of a task is where it cannot be filled in: {error}") from None
 
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
@@ -134,6 +176,12 @@ class QueueCommands:
         if task.user_id is None:
             raise TaskValidationError(
                 "the task has no user: give user_id to push, to Task.create or to with_options"
+            )
+        if task.pulls:
+            parameter, step = task.pulls[0]
+            raise TaskValidationError(
+                f"argument {parameter!r} of {task.function} is pulled from the step {step!r}, and this task is in "
+                "no pipeline: push it as part of one, or give the argument"
             )
         check_id(task.user_id, "user_id")
         check_id(task.task_id, "task_id")
@@ -149,12 +197,20 @@ class QueueCommands:
         )
 
     def _push_call(
-        self, tasks: Sequence[Task[Any]], records: Sequence[bytes], rest: dict[str, int] | None = None
+        self,
+        tasks: Sequence[Task[Any]],
+        records: Sequence[bytes],
+        part: Part,
+        missing: Missing | None,
+        rest: dict[str, int] | None = None,
     ) -> Call[list[bool]]:
-        """`rest` counts what comes after the first chunk of a batch, by user."""
-        args: list[Any] = [self._push_options]
-        if rest:
-            args = [self._options(ageing_us=self._ageing_us, max_queued=self.config.max_queued, rest=rest)]
+        """`rest` counts what comes with other parts of a batch, by user."""
+        options = self._push_options
+        if rest or part.depends_on or part.gate:
+            options = self._options(
+                **self._ending, max_queued=self.config.max_queued, rest=rest or None, **part.options(missing)
+            )
+        args: list[Any] = [options]
         for task, record in zip(tasks, records, strict=True):
             args += (escape(task.user_id or ""), escape(task.task_id), record)
         return self._call("push", args, replies.read_flags)
@@ -188,8 +244,7 @@ class QueueCommands:
             cost=self.config.cost,
             claimant=claimant,
             claim=None if claimant is None else claim_id,
-            ageing_us=self._ageing_us,
-            retention=self._retention,
+            **self._ending,
         )
 
         def read(reply: Any) -> Claim:
@@ -251,7 +306,10 @@ class QueueCommands:
             PayloadTooLargeError: It exceeds `max_payload_bytes`; a huge one would keep the server from
                 everybody else.
         """
-        data = codec.encode(result, self.config.codec, what="result")
+        try:
+            data = codec.encode(result, self.config.codec, what="result")
+        except OutputFound:
+            raise EncodeError("a result cannot hold the output of another task: return its value") from None
         if len(data) > self.config.max_payload_bytes:
             raise PayloadTooLargeError(len(data), self.config.max_payload_bytes, "result")
         return data
@@ -281,7 +339,7 @@ class QueueCommands:
         options = self._options(
             entry=entry,
             retry_ms=None if delay is None else to_ms(delay, "retry delay"),
-            retention=self._retention,
+            **self._ending,
         )
         call = self._call("fail", (options, *_fence(task)), bool)
         return call, TaskState.FAILED if delay is None else TaskState.SCHEDULED
@@ -328,16 +386,35 @@ class QueueCommands:
     def reclaim(self, limit: int = 100) -> Call[list[tuple[str, str]]]:
         """Take back the tasks whose lease has expired."""
         options = self._options(
-            limit=batch_limit(limit), max_crashes=self.config.max_crashes, retention=self._retention
+            limit=batch_limit(limit), max_crashes=self.config.max_crashes, **self._ending
         )
         return self._call("reclaim", (options,), replies.read_members)
 
-    def cancel(self, user_id: str, task_id: str) -> Flow[bool]:
+    def cancel(self, user_id: str, task_id: str, *, cascade: bool = False) -> Flow[bool]:
         """Cancel a live task: whether it is canceled now."""
-        state = yield self._call(
-            "cancel", (self._ending_options, member_of(user_id, task_id)), replies.read_state
-        )
+        options = self._options(**self._ending, cascade=True) if cascade else self._ending_options
+        state = yield self._call("cancel", (options, member_of(user_id, task_id)), replies.read_state)
         return state is TaskState.CANCELED
+
+    def add_dependency(
+        self, user_id: str, task_id: str, depends_on: Dependencies | Dependency, missing: Missing | None = None
+    ) -> Flow[TaskState]:
+        """Make a task that has not started wait for others too: its state now."""
+        name = member_of(user_id, task_id)
+        given = [depends_on] if isinstance(depends_on, (str, Task)) or hasattr(depends_on, "task_id") else depends_on
+        ids = dependency_ids(given, user_id)
+        state = None
+        for start in range(0, len(ids), CHUNK_EDGES):
+            options = self._options(**self._ending, missing=check_missing(missing))
+            args = (options, name, *map(escape, ids[start : start + CHUNK_EDGES]))
+            state, is_added = yield self._call("depend", args, replies.read_depended)
+            if not is_added:
+                raise TaskStateError(
+                    user_id, task_id, f"is {state.value}: only one that has not started can depend on more"
+                )
+        if state is None:
+            raise TaskValidationError("depends_on names no task: give one or several tasks, or their ids")
+        return state
 
     def requeue(self, user_id: str, task_id: str) -> Flow[Task[Any]]:
         """Take a task out of the dead letter queue."""
@@ -368,7 +445,12 @@ class QueueCommands:
 
     def cleanup(self, limit: int = 1000) -> Call[int]:
         """Remove tasks past their retention."""
-        options = self._options(limit=batch_limit(limit), idle_user_ms=IDLE_USER_MS)
+        options = self._options(
+            limit=batch_limit(limit),
+            idle_user_ms=IDLE_USER_MS,
+            look_again_ms=min(LOOK_AGAIN_MS, max(self._retention["finished"], 1)),
+            **self._ending,
+        )
         return self._call("cleanup", (options,), int)
 
     # --- looking ---
@@ -417,24 +499,6 @@ class QueueCommands:
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
-
-
-def _chunk_bounds(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Where to cut a batch: before what would exceed the tasks or the bytes of one script."""
-    bounds, start, total = [], 0, 0
-    for end, size in enumerate(sizes):
-        if end > start and (end - start == CHUNK or total + size > CHUNK_BYTES):
-            bounds.append((start, end))
-            start, total = end, 0
-        total += size
-    return [*bounds, (start, len(sizes))] if sizes else []
-
-
-def _rest_by_user(tasks: Sequence[Task[Any]], first: int) -> dict[str, int]:
-    """How many tasks of each user come after the first chunk, and are not in it already."""
-    coming = {(task.user_id, task.task_id) for task in tasks[first:]}
-    coming -= {(task.user_id, task.task_id) for task in tasks[:first]}
-    return dict(Counter(escape(user or "") for user, _ in coming).most_common(MOST_COUNTED))
 
 
 def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:

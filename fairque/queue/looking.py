@@ -19,13 +19,14 @@ HALF_MINUTE_MS = 30_000
 def read_stats(reply: Any) -> QueueStats:
     """The reply of stats.lua."""
     *sizes, paused, least, largest, in_minute, this_minute, last_minute, totals_reply = reply
-    scheduled, started, finished, failed, canceled, ready_users, users, workers, throttled = sizes
+    scheduled, deferred, started, finished, failed, canceled, ready_users, users, workers, throttled = sizes
     totals = {name.decode(): int(value) for name, value in groups(totals_reply, 2)}
     ended = sum(totals.get(name, 0) for name in ("finished", "failed", "canceled", "lost"))
     live = totals.get("pushed", 0) + totals.get("requeued", 0) - ended
     return QueueStats(
-        queued=live - scheduled - started,
+        queued=live - scheduled - deferred - started,
         scheduled=scheduled,
+        deferred=deferred,
         started=started,
         finished=finished,
         failed=failed,
@@ -82,9 +83,10 @@ def _read_user(now: int, default: bytes | None, fields: list[Any]) -> UserStats:
     p50, p95, p99 = _percentiles(waits, (0.5, 0.95, 0.99))
     return UserStats(
         user_id=unescape(name.decode()),
-        queued=whole("live") - whole("in_flight") - whole("scheduled"),
+        queued=whole("live") - whole("in_flight") - whole("scheduled") - whole("deferred"),
         started=whole("in_flight"),
         scheduled=whole("scheduled"),
+        deferred=whole("deferred"),
         failed=whole("failed"),
         live=whole("live"),
         virtual_time=float(ring_v if ring_v is not None else stored.get("v", 0)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fairque.core.keys import split_member
+from fairque.core.keys import GATE, split_member, unescape
 from fairque.core.models import Priority, Task, TaskState, decode_task
 from fairque.core.records import Attempt, Run
 
@@ -58,6 +58,12 @@ def read_state(reply: Any) -> TaskState:
     return TaskState(reply.decode())
 
 
+def read_depended(reply: Any) -> tuple[TaskState, bool]:
+    """The reply of depend.lua."""
+    state, is_added = reply
+    return read_state(state), is_added == 1
+
+
 def read_members(reply: Any) -> list[tuple[str, str]]:
     """Members as (user_id, task_id)."""
     return [split_member(name) for name in reply]
@@ -93,7 +99,7 @@ class TaskReader:
 
     def one(self, reply: Any, user_id: str, task_id: str) -> Task[Any]:
         """The reply of get.lua."""
-        state_name, score, record, fields = reply
+        state_name, score, record, fields, blockers = reply
         state, at = TaskState(state_name.decode()), int(score)
         run = _run(fields)
         if state is TaskState.QUEUED:
@@ -102,7 +108,9 @@ class TaskReader:
             run = msgspec.structs.replace(run, due_at=at // 1000)
         elif state is TaskState.STARTED:
             run = msgspec.structs.replace(run, lease_expires_at=at)
-        return self._task(record, user_id, task_id, state, run)
+        task = self._task(record, user_id, task_id, state, run)
+        ids = (unescape(name.decode()) for name in blockers if not name.startswith(GATE))
+        return msgspec.structs.replace(task, depends_on=tuple(ids))
 
     def failed(self, reply: Any) -> tuple[int, list[Task[Any]]]:
         """The reply of failed.lua: how many were looked at, and the tasks."""

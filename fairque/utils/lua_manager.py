@@ -12,7 +12,9 @@ from redis import exceptions as redis_errors
 
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import (
+    DependencyCycleError,
     FairQueueError,
+    GraphTooLargeError,
     QueueClosedError,
     QueueFullError,
     ScriptError,
@@ -24,6 +26,7 @@ from fairque.core.exceptions import (
     SlotMovedError,
     TaskNotFoundError,
     TaskValidationError,
+    UnknownDependencyError,
 )
 from fairque.core.keys import split_member, unescape
 from fairque.utils.listener import Ear, ThreadListener
@@ -42,10 +45,17 @@ def _queue_full(limit: str, current: str, coming: str, user: str = "") -> QueueF
     return QueueFullError(unescape(user) or None, int(limit), int(current), int(coming))
 
 
+def _graph_too_large(limit: str, task: str) -> GraphTooLargeError:
+    return GraphTooLargeError(*split_member(task.encode()), int(limit))
+
+
 # What a script answers with `redis.error_reply("CODE detail")`, and the exception that it means.
 _CODES: dict[str, Callable[[str], FairQueueError]] = {
     "UNKNOWNTASK": lambda detail: TaskNotFoundError(*split_member(detail.encode())),
     "QUEUEFULL": lambda detail: _queue_full(*detail.split(" ", 3)),
+    "UNKNOWNDEPENDENCY": lambda detail: UnknownDependencyError(*map(unescape, detail.split(":"))),
+    "CYCLE": lambda detail: DependencyCycleError(tuple(unescape(task) for task in detail.split(":")[1:])),
+    "GRAPHTOOLARGE": lambda detail: _graph_too_large(*detail.split(" ", 1)),
     "BADTASK": lambda detail: TaskValidationError("task {} of the batch: {}".format(*detail.split(" ", 1))),
 }
 

@@ -1,0 +1,177 @@
+"""How a batch is cut into pushes: what is independent by size, a graph so that it arrives as a whole.
+
+A graph that one script can take is one push. A larger one comes in several, in topological order: what would be
+ready waits behind a gate, which the last push opens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fairque.core.graph import Graph
+from fairque.core.keys import escape, member
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fairque.core.models import Task
+
+# Tasks, their bytes and their dependencies in one script: bounds how long the server is busy with it.
+CHUNK = 200
+CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_EDGES = 2_000
+WHOLE_GRAPH = 1_000  # tasks of a graph that is pushed by one script
+WHOLE_GRAPH_EDGES = 10_000
+MOST_COUNTED = 10_000  # users of a batch in several chunks for whom the first asks whether there is room
+MOST_CHECKED = 10_000  # dependencies outside of a graph that its first push asks for
+GATE_MS = 600_000  # a graph whose push goes no further for so long is given up
+
+
+@dataclass(slots=True)
+class Part:
+    """One script's part of a batch.
+
+    Attributes:
+        places: Which tasks of the batch it brings.
+        depends_on: Ids by member, escaped; also of tasks that an earlier part brought.
+        gate: Holds the graph until a part `opens` it.
+        check: What later parts depend on outside of the graph, as `depends_on`.
+    """
+
+    places: list[int] = field(default_factory=list)
+    depends_on: dict[str, list[str]] = field(default_factory=dict)
+    gate: str | None = None
+    opens: bool = False
+    check: dict[str, list[str]] = field(default_factory=dict)
+
+    def options(self, missing: str | None) -> dict[str, Any]:
+        """What its push says of dependencies."""
+        return {
+            "depends_on": self.depends_on or None,
+            "missing": missing,
+            "gate": self.gate,
+            "gate_ms": GATE_MS if self.gate else None,
+            "opens": self.opens or None,
+            "check": self.check or None,
+        }
+
+
+def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Part], list[Part]]:
+    """The parts of a batch that may come in any order, and those that come one after the other.
+
+    Raises:
+        DependencyCycleError: Tasks of the batch would wait for each other.
+    """
+    if not any(task.depends_on for task in tasks):
+        return list(_by_size(range(len(tasks)), sizes)), []
+    by_user: dict[str | None, list[int]] = defaultdict(list)
+    for place, task in enumerate(tasks):
+        by_user[task.user_id].append(place)
+    graphs = {user: _order(tasks, places) for user, places in by_user.items()}
+    edges = sum(len(task.depends_on) for task in tasks)
+    if len(tasks) <= WHOLE_GRAPH and edges <= WHOLE_GRAPH_EDGES and sum(sizes) <= CHUNK_BYTES:
+        return [Part(list(range(len(tasks))), {_name(task): _links(task) for task in tasks if task.depends_on})], []
+    together, in_order = [], []
+    for user, places in by_user.items():
+        if any(tasks[place].depends_on for place in places):
+            in_order += _gated([tasks[place] for place in graphs[user]], graphs[user], sizes)
+        else:
+            together += list(_by_size(places, sizes))
+    return together, in_order
+
+
+def rest_by_user(tasks: Sequence[Task[Any]], first: Part) -> dict[str, int]:
+    """How many tasks of each user come with other parts than the first, and are not in it already."""
+    within = set(first.places)
+    coming = {_name(task): task.user_id for place, task in enumerate(tasks) if place not in within}
+    for place in first.places:
+        coming.pop(_name(tasks[place]), None)
+    return dict(Counter(escape(user or "") for user in coming.values()).most_common(MOST_COUNTED))
+
+
+def _by_size(places: Sequence[int], sizes: Sequence[int]) -> Iterator[Part]:
+    """Cut before what would exceed the tasks or the bytes of one script."""
+    part, total = Part(), 0
+    for place in places:
+        if part.places and (len(part.places) == CHUNK or total + sizes[place] > CHUNK_BYTES):
+            yield part
+            part, total = Part(), 0
+        part.places.append(place)
+        total += sizes[place]
+    if part.places:
+        yield part
+
+
+def _order(tasks: Sequence[Task[Any]], places: Sequence[int]) -> list[int]:
+    """A user's tasks so that each comes after those it depends on."""
+    place_of: dict[str, int] = {}
+    graph: Graph[str] = Graph()
+    for place in places:
+        graph.add(tasks[place].task_id)
+        place_of.setdefault(tasks[place].task_id, place)
+    graph.depend_all(
+        (task_id, dependency)
+        for task_id, place in place_of.items()
+        for dependency in tasks[place].depends_on
+        if dependency in place_of
+    )
+    ordered = [place_of[task_id] for task_id in graph.order()]
+    return ordered + sorted(set(places) - set(ordered))  # repeats of an id change nothing, and come last
+
+
+def _gated(tasks: Sequence[Task[Any]], places: Sequence[int], sizes: Sequence[int]) -> list[Part]:
+    """A user's tasks, in topological order, in parts behind a gate."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for task in tasks:
+        digest.update(_name(task).encode() + b"\n")
+    # By the graph's tasks, so that a push that is repeated goes on with the one before. No id has two `%`.
+    gate_id = f"%%{digest.hexdigest()}"
+    gate = f"{escape(tasks[0].user_id or '')}:{gate_id}"
+    within = {task.task_id for task in tasks}
+    parts = [Part(gate=gate)]
+    edges = total = 0
+    for task, place in zip(tasks, places, strict=True):
+        part = parts[-1]
+        is_full = len(part.places) == CHUNK or total + sizes[place] > CHUNK_BYTES
+        if part.places and (is_full or edges + len(task.depends_on) > CHUNK_EDGES):
+            part = Part(gate=gate)
+            parts.append(part)
+            edges = total = 0
+        part.places.append(place)
+        total += sizes[place]
+        links = _links(task)
+        is_held = any(dependency in within for dependency in task.depends_on)
+        begin = links[:CHUNK_EDGES] if is_held and len(links) <= CHUNK_EDGES else [gate_id, *links[:CHUNK_EDGES]]
+        part.depends_on[_name(task)] = begin
+        edges += len(begin)
+        for start in range(CHUNK_EDGES, len(links), CHUNK_EDGES):
+            more = [gate_id, *links[start : start + CHUNK_EDGES]]
+            parts.append(Part(depends_on={_name(task): more}, gate=gate))
+            edges = len(more)
+            total = 0
+    parts[-1].opens = True
+    parts[0].check = _outside(tasks, within)
+    return parts
+
+
+def _outside(tasks: Sequence[Task[Any]], within: set[str]) -> dict[str, list[str]]:
+    """What the tasks depend on outside of the batch, each once."""
+    seen: set[str] = set()
+    found: dict[str, list[str]] = defaultdict(list)
+    for task in tasks:
+        for dependency in task.depends_on:
+            if dependency not in within and dependency not in seen and len(seen) < MOST_CHECKED:
+                seen.add(dependency)
+                found[_name(task)].append(escape(dependency))
+    return dict(found)
+
+
+def _name(task: Task[Any]) -> str:
+    return member(task.user_id or "", task.task_id)
+
+
+def _links(task: Task[Any]) -> list[str]:
+    return [escape(dependency) for dependency in task.depends_on]
