@@ -14,6 +14,7 @@ from fairque.core.exceptions import (
     EncodeError,
     FairQueueError,
     FunctionConflictError,
+    GraphTooLargeError,
     LeaseLostError,
     PayloadTooLargeError,
     QueueClosedError,
@@ -33,12 +34,14 @@ from fairque.core.exceptions import (
     TaskNotFoundError,
     TaskStateError,
     TaskValidationError,
+    UnknownDependencyError,
     UnknownFunctionError,
 )
 from fairque.core.function import TaskFunction
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, UserStats
 from fairque.core.retry import Retry
+from fairque.core.task_graph import GraphNode, TaskGraph
 from fairque.decorator import task
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
@@ -79,6 +82,8 @@ __all__ = [
     "FairQueueConfig",
     "FairQueueError",
     "FunctionConflictError",
+    "GraphNode",
+    "GraphTooLargeError",
     "LeaseLostError",
     "PayloadTooLargeError",
     "Priority",
@@ -107,6 +112,7 @@ __all__ = [
     "TaskError",
     "TaskFailedError",
     "TaskFunction",
+    "TaskGraph",
     "TaskHandle",
     "TaskHandler",
     "TaskNotFoundError",
@@ -114,6 +120,7 @@ __all__ = [
     "TaskState",
     "TaskStateError",
     "TaskValidationError",
+    "UnknownDependencyError",
     "UnknownFunctionError",
     "UserPolicy",
     "UserStats",

@@ -188,7 +188,7 @@ class LeaseLostError(TaskError):
 
 
 class UnknownDependencyError(TaskError, TaskValidationError):
-    """A task depends on one that the server does not know, and that is not pushed with it. Nothing was written.
+    """A task depends on one that is neither known to the server nor pushed with it. Nothing was written.
 
     `dependency` is the id of the unknown one.
     """
@@ -197,8 +197,8 @@ class UnknownDependencyError(TaskError, TaskValidationError):
         super().__init__(
             user_id,
             task_id,
-            f"depends on {dependency!r}, which is not known: push both together, push that one first, or wait "
-            "for it with missing='wait'; a task is forgotten once its retention has passed (queue.retention)",
+            f"depends on {dependency!r}, which is not known: push both together, push that one first, or "
+            "wait for it with missing='wait'; a task is forgotten after its retention (queue.retention)",
         )
         self.dependency = dependency
 
@@ -210,8 +210,8 @@ class GraphTooLargeError(TaskError, TaskValidationError):
         super().__init__(
             user_id,
             task_id,
-            f"cannot be given this dependency: over {limit:,} dependencies would have to be looked at to rule out "
-            "a cycle — name it when the tasks are pushed",
+            f"cannot be given this dependency: over {limit:,} others would have to be looked at to rule "
+            "out a cycle — name it when the tasks are pushed",
         )
         self.limit = limit
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -365,6 +365,13 @@ def naming_outputs(task: Task[R]) -> Task[R]:
         header=msgspec.structs.replace(task.header, inputs=True),
         depends_on=tuple(ids),
     )
+
+
+def listed(given: Dependency | Dependencies) -> Dependencies:
+    """Dependencies where one alone is allowed, too."""
+    if isinstance(given, str):
+        return [given]
+    return cast("Dependencies", [given] if hasattr(given, "task_id") else given)
 
 
 def dependency_ids(given: Dependencies, user_id: str | None) -> tuple[str, ...]:

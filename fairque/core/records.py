@@ -79,8 +79,8 @@ class UserStats(msgspec.Struct, frozen=True):
     """One user's part in the queue.
 
     Attributes:
-        queued, started, scheduled, deferred, failed: Tasks by state; deferred ones wait for others, failed ones
-            are in the dead letter queue.
+        queued, started, scheduled, deferred, failed: Tasks by state; deferred ones wait for others, failed
+            ones are in the dead letter queue.
         live: Tasks that have not ended.
         virtual_time: How much service it has received, on the clock by which users take turns.
         eligible: Whether it has ready work and nothing holds it back.
@@ -127,7 +127,7 @@ class Explanation(msgspec.Struct, frozen=True):
         limit: What holds it back: `queue_paused`, `paused`, `max_concurrency`, `rate`, `share` (its user has
             its share of the slots, and others go first while they can use one), or None.
         until: Until when, where that is known.
-        waits_for: Ids of the dependencies that are open.
+        waits_for: Ids of the dependencies that are open, the first hundred.
         estimated_start: From the pace of the last minutes; None where nothing has started lately, or nobody
             can know.
     """

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
+    from fairque.core.header import OnUpstreamFailure
+    from fairque.core.models import Dependencies, Dependency
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
+    from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
+    from fairque.queue.checks import Missing
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -73,6 +77,9 @@ class AsyncTaskQueue:
         max_retries: int | None = None,
         timeout: Seconds | None = None,
         group: str | None = None,
+        depends_on: Dependencies | None = None,
+        on_upstream_failure: OnUpstreamFailure | None = None,
+        missing: Missing | None = None,
     ) -> AsyncTaskHandle[R]:
         receipt = await self.run(
             self.commands.push(
@@ -86,20 +93,34 @@ class AsyncTaskQueue:
                 max_retries=max_retries,
                 timeout=timeout,
                 group=group,
+                depends_on=depends_on,
+                on_upstream_failure=on_upstream_failure,
+                missing=missing,
             )
         )
         return AsyncTaskHandle(self, receipt.task, created=receipt.created)
 
     async def push_batch(
-        self, tasks: Iterable[Task[R]], *, user_id: str | None = None
+        self, tasks: Iterable[Task[R]], *, user_id: str | None = None, missing: Missing | None = None
     ) -> list[AsyncTaskHandle[R]]:
-        prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
-        # The first one says whether there is room for all.
-        chunks = await self.manager.execute_all(calls[:1]) + await self.manager.execute_all(calls[1:])
-        created = [flag for flags in chunks for flag in flags]
+        batch = self.commands.push_batch(list(tasks), user_id=user_id, missing=missing)
+        replies = []
+        for calls in batch.rounds():
+            replies += await self.manager.execute_all(calls)
+        created = batch.created(replies)
         return [
-            AsyncTaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)
+            AsyncTaskHandle(self, task, created=flag) for task, flag in zip(batch.tasks, created, strict=True)
         ]
+
+    async def add_dependency(
+        self,
+        user_id: str,
+        task_id: str,
+        depends_on: Dependency | Dependencies,
+        *,
+        missing: Missing | None = None,
+    ) -> TaskState:
+        return await self.run(self.commands.add_dependency(user_id, task_id, depends_on, missing))
 
     def handle(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:
         return AsyncTaskHandle(self, Task(task_id=task_id, user_id=user_id), created=False)
@@ -165,8 +186,8 @@ class AsyncTaskQueue:
     async def reclaim(self, limit: int = 100) -> list[tuple[str, str]]:
         return await self.run(single(self.commands.reclaim(limit)))
 
-    async def cancel(self, user_id: str, task_id: str) -> bool:
-        return await self.run(self.commands.cancel(user_id, task_id))
+    async def cancel(self, user_id: str, task_id: str, *, cascade: bool = False) -> bool:
+        return await self.run(self.commands.cancel(user_id, task_id, cascade=cascade))
 
     async def requeue(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:
         return AsyncTaskHandle(self, await self.run(self.commands.requeue(user_id, task_id)), created=False)
@@ -219,6 +240,9 @@ class AsyncTaskQueue:
 
     async def explain(self, user_id: str, task_id: str) -> Explanation:
         return await self.run(self.commands.explain(user_id, task_id))
+
+    async def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> TaskGraph:
+        return await self.run(self.commands.graph(user_id, task_id, limit))
 
     async def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0

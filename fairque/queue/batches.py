@@ -1,7 +1,7 @@
 """How a batch is cut into pushes: what is independent by size, a graph so that it arrives as a whole.
 
-A graph that one script can take is one push. A larger one comes in several, in topological order: what would be
-ready waits behind a gate, which the last push opens.
+A graph that one script can take is one push. A larger one comes in several, in topological order: what
+would be ready waits behind a gate, which the last push opens.
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
     graphs = {user: _order(tasks, places) for user, places in by_user.items()}
     edges = sum(len(task.depends_on) for task in tasks)
     if len(tasks) <= WHOLE_GRAPH and edges <= WHOLE_GRAPH_EDGES and sum(sizes) <= CHUNK_BYTES:
-        return [Part(list(range(len(tasks))), {_name(task): _links(task) for task in tasks if task.depends_on})], []
+        return [
+            Part(list(range(len(tasks))), {_name(task): _links(task) for task in tasks if task.depends_on})
+        ], []
     together, in_order = [], []
     for user, places in by_user.items():
         if any(tasks[place].depends_on for place in places):
@@ -144,7 +146,9 @@ def _gated(tasks: Sequence[Task[Any]], places: Sequence[int], sizes: Sequence[in
         total += sizes[place]
         links = _links(task)
         is_held = any(dependency in within for dependency in task.depends_on)
-        begin = links[:CHUNK_EDGES] if is_held and len(links) <= CHUNK_EDGES else [gate_id, *links[:CHUNK_EDGES]]
+        begin = (
+            links[:CHUNK_EDGES] if is_held and len(links) <= CHUNK_EDGES else [gate_id, *links[:CHUNK_EDGES]]
+        )
         part.depends_on[_name(task)] = begin
         edges += len(begin)
         for start in range(CHUNK_EDGES, len(links), CHUNK_EDGES):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 Missing: TypeAlias = Literal["fail", "wait"]
 
 LONGEST_BATCH = 1000  # tasks of one claim, users of one filter, rows of one page
+LARGEST_GRAPH = 1_000_000  # tasks of one picture
 LARGEST_OFFSET = 10**12  # more rows than fit a server
 
 
@@ -39,6 +40,12 @@ def check_missing(value: Missing | None) -> Missing | None:
 def batch_limit(value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST_BATCH:
         raise TaskValidationError(f"limit must be a whole number from 1 to {LONGEST_BATCH:,}, not {value!r}")
+    return value
+
+
+def graph_limit(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST_GRAPH:
+        raise TaskValidationError(f"limit must be a whole number from 1 to {LARGEST_GRAPH:,}, not {value!r}")
     return value
 
 

@@ -17,20 +17,30 @@ from fairque.core.exceptions import (
     FairQueueError,
     LeaseLostError,
     PayloadTooLargeError,
+    ResultExpiredError,
     TaskNotFoundError,
     TaskStateError,
     TaskValidationError,
 )
 from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import Task, TaskState, dependency_ids, encode_task, naming_outputs
+from fairque.core.models import Task, TaskState, dependency_ids, encode_task, listed, naming_outputs
 from fairque.core.outputs import OutputFound
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
 from fairque.queue import looking, replies
 from fairque.queue.batches import CHUNK, CHUNK_EDGES, Part, parts_of, rest_by_user
-from fairque.queue.checks import Missing, batch_limit, check_missing, member_of, page_offset, user_names
+from fairque.queue.checks import (
+    Missing,
+    batch_limit,
+    check_missing,
+    graph_limit,
+    member_of,
+    page_offset,
+    user_names,
+)
 from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
+from fairque.queue.graphs import walk
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.replies import Claim, Fate, TaskReader
 
@@ -40,12 +50,15 @@ if TYPE_CHECKING:
     from fairque.core.config import QueueConfig
     from fairque.core.models import Dependencies, Dependency
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
+    from fairque.core.task_graph import TaskGraph
     from fairque.core.user_policy import UserPolicy
 
 T = TypeVar("T")
 
 # An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
 IDLE_SECONDS = 2.0
+LOOKED_AT = 500  # tasks of one script that looks
+INPUT_BYTES = 4 * 1024 * 1024  # of results in one reply, but for the last
 IDLE_USER_MS = 3_600_000
 LOOK_AGAIN_MS = 60_000  # at a task past its retention that others depend on
 MOST_UNFRUITFUL = 1_000  # claims in a row that gave nothing though tasks are ready
@@ -63,8 +76,8 @@ class Receipt:
 class Batch:
     """Tasks with their user, and the calls that push them.
 
-    The first call says whether there is room for all, and comes before the others. Of these the last `in_order`
-    come one after the other.
+    The first call says whether there is room for all, and comes before the others. Of these the last
+    `in_order` come one after the other.
     """
 
     tasks: Sequence[Task[Any]]
@@ -72,7 +85,12 @@ class Batch:
     calls: Sequence[Call[list[bool]]]
     in_order: int
 
-    def created(self, replies: Iterable[Sequence[bool]]) -> list[bool]:
+    def rounds(self) -> list[Sequence[Call[list[bool]]]]:
+        """What may be under way at once, one after the other."""
+        last = len(self.calls) - self.in_order
+        return [self.calls[:1], self.calls[1:last], *([call] for call in self.calls[max(1, last) :])]
+
+    def created(self, replies: Iterable[list[bool]]) -> list[bool]:
         """Whether each task is new, by the calls' replies."""
         flags = [False] * len(self.tasks)
         for places, reply in zip(self.places, replies, strict=True):
@@ -180,8 +198,8 @@ class QueueCommands:
         if task.pulls:
             parameter, step = task.pulls[0]
             raise TaskValidationError(
-                f"argument {parameter!r} of {task.function} is pulled from the step {step!r}, and this task is in "
-                "no pipeline: push it as part of one, or give the argument"
+                f"argument {parameter!r} of {task.function} is pulled from the step {step!r}, and this task "
+                "is in no pipeline: push it as part of one, or give the argument"
             )
         check_id(task.user_id, "user_id")
         check_id(task.task_id, "task_id")
@@ -385,33 +403,49 @@ class QueueCommands:
 
     def reclaim(self, limit: int = 100) -> Call[list[tuple[str, str]]]:
         """Take back the tasks whose lease has expired."""
-        options = self._options(
-            limit=batch_limit(limit), max_crashes=self.config.max_crashes, **self._ending
-        )
+        options = self._options(limit=batch_limit(limit), max_crashes=self.config.max_crashes, **self._ending)
         return self._call("reclaim", (options,), replies.read_members)
 
     def cancel(self, user_id: str, task_id: str, *, cascade: bool = False) -> Flow[bool]:
         """Cancel a live task: whether it is canceled now."""
+        states = yield self._cancel_call([member_of(user_id, task_id)], cascade=cascade)
+        if states[0] is None:
+            raise TaskNotFoundError(user_id, task_id)
+        return states[0] is TaskState.CANCELED
+
+    def cancel_all(self, user_id: str, task_ids: Sequence[str]) -> Flow[int]:
+        """Cancel tasks and all that depends on them: how many of them are canceled now."""
+        canceled = 0
+        for start in range(0, len(task_ids), CHUNK):
+            names = [member_of(user_id, task_id) for task_id in task_ids[start : start + CHUNK]]
+            states = yield self._cancel_call(names, cascade=True)
+            canceled += states.count(TaskState.CANCELED)
+        return canceled
+
+    def _cancel_call(self, names: Sequence[str], *, cascade: bool) -> Call[list[TaskState | None]]:
         options = self._options(**self._ending, cascade=True) if cascade else self._ending_options
-        state = yield self._call("cancel", (options, member_of(user_id, task_id)), replies.read_state)
-        return state is TaskState.CANCELED
+        return self._call("cancel", (options, *names), replies.read_states)
 
     def add_dependency(
-        self, user_id: str, task_id: str, depends_on: Dependencies | Dependency, missing: Missing | None = None
+        self,
+        user_id: str,
+        task_id: str,
+        depends_on: Dependencies | Dependency,
+        missing: Missing | None = None,
     ) -> Flow[TaskState]:
         """Make a task that has not started wait for others too: its state now."""
         name = member_of(user_id, task_id)
-        given = [depends_on] if isinstance(depends_on, (str, Task)) or hasattr(depends_on, "task_id") else depends_on
-        ids = dependency_ids(given, user_id)
-        state = None
+        ids = dependency_ids(listed(depends_on), user_id)
+        state: TaskState | None = None
         for start in range(0, len(ids), CHUNK_EDGES):
             options = self._options(**self._ending, missing=check_missing(missing))
             args = (options, name, *map(escape, ids[start : start + CHUNK_EDGES]))
-            state, is_added = yield self._call("depend", args, replies.read_depended)
+            now, is_added = yield self._call("depend", args, replies.read_depended)
             if not is_added:
                 raise TaskStateError(
-                    user_id, task_id, f"is {state.value}: only one that has not started can depend on more"
+                    user_id, task_id, f"is {now.value}: only one that has not started can depend on more"
                 )
+            state = now
         if state is None:
             raise TaskValidationError("depends_on names no task: give one or several tasks, or their ids")
         return state
@@ -437,6 +471,29 @@ class QueueCommands:
     def fate_call(self, user_id: str, task_id: str) -> Call[list[Any]]:
         """A task's state, and its result or error."""
         return self._call("result", (b"{}", member_of(user_id, task_id)), list)
+
+    def states(self, user_id: str, task_ids: Sequence[str]) -> Flow[list[TaskState | None]]:
+        """Where tasks are; None for one that is not known."""
+        found: list[TaskState | None] = []
+        for start in range(0, len(task_ids), LOOKED_AT):
+            names = [member_of(user_id, task_id) for task_id in task_ids[start : start + LOOKED_AT]]
+            found += yield self._call("states", (b"{}", *names), replies.read_states)
+        return found
+
+    def inputs(self, task: Task[Any]) -> Flow[Task[Any]]:
+        """A popped task with the results that its arguments name; None for that of a task without one."""
+        user_id, ids = task.user_id or "", task.inputs()
+        results: dict[str, Any] = {}
+        options = self._options(bytes=INPUT_BYTES)
+        while len(results) < len(ids):
+            asked = ids[len(results) : len(results) + LOOKED_AT]
+            names = [member(user_id, task_id) for task_id in asked]
+            found = yield self._call("results", (options, *names), replies.read_results)
+            for task_id, (state, data) in zip(asked, found, strict=False):
+                if data is None and state in {None, TaskState.FINISHED}:
+                    raise ResultExpiredError(user_id, task_id)
+                results[task_id] = None if data is None else self.decode_result(data, Any)
+        return task.with_inputs(results.__getitem__)
 
     def decode_result(self, data: bytes, returns: Any) -> Any:
         """A result as the function's annotation has it."""
@@ -483,6 +540,15 @@ class QueueCommands:
         if found is None:
             raise TaskNotFoundError(user_id, task_id)
         return found
+
+    def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> Flow[TaskGraph]:
+        """All tasks that hang together with one."""
+        member_of(user_id, task_id)  # checked first
+
+        def look(names: Sequence[str], ids: int) -> Call[Any]:
+            return self._call("graph", (self._options(limit=ids), *names), list)
+
+        return walk(user_id, task_id, graph_limit(limit), look)
 
     def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0

@@ -12,6 +12,7 @@ from fairque.core.models import TaskState
 from fairque.core.records import Explanation
 from fairque.core.units import from_ms
 
+SHOWN_BLOCKERS = 5  # of what it waits for, in the reason
 LONGEST_ERROR = 200  # characters of an error in the reason
 LATEST = 250_000_000_000_000  # ms, just before the year 10,000: later ones are no datetime
 
@@ -53,6 +54,9 @@ class Found(msgspec.Struct):
     attempt: int = 0
     failure_type: str = "failed"
     error: str = ""
+    blockers: list[str] = []  # the open ones, the first hundred
+    open: int = 0  # how many there are
+    ended: list[tuple[str, str]] = []  # blockers that have ended without opening the way, or are not known
 
 
 _decode = msgspec.json.Decoder(Found).decode
@@ -73,6 +77,9 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
                 until=_moment(due),
                 estimated_start=_moment(due),
             )
+        case TaskState.DEFERRED:
+            waits_for = tuple(unescape(name) for name in found.blockers if not name.startswith("%%"))
+            return _replace(task, reason=_deferred(found, waits_for), waits_for=waits_for)
         case TaskState.STARTED:
             expiry = float(found.at)
             lease = f"without a heartbeat its lease ends at {_clock(expiry)}"
@@ -89,6 +96,26 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
             )
         case state:
             return _replace(task, reason=f"it has ended: {state.value}")
+
+
+def _deferred(found: Found, waits_for: tuple[str, ...]) -> str:
+    """What it waits for, and first of all what will not come by itself."""
+    for name, state in found.ended:
+        match state:
+            case "failed":
+                return (
+                    f"it waits for task {unescape(name)!r}, which failed: requeue that one to go on, "
+                    "or cancel this one"
+                )
+            case "canceled":
+                return f"it waits for task {unescape(name)!r}, which was canceled: it will be canceled too"
+            case "missing":
+                return f"it waits for task {unescape(name)!r}, which has not been pushed"
+    if len(waits_for) < len(found.blockers):
+        return "it came with a graph of tasks whose push has not ended yet"
+    shown = ", ".join(map(repr, waits_for[:SHOWN_BLOCKERS]))
+    more = "" if found.open <= SHOWN_BLOCKERS else " and others"
+    return f"it waits for {_counted(found.open, 'task')} to finish: {shown}{more}"
 
 
 def _queued(found: Found, task: Explanation) -> Explanation:

@@ -139,13 +139,16 @@ class TaskHandle(_Handle[R]):
         """
         return self._queue.run(self._result_flow(timeout))  # type: ignore[no-any-return]
 
-    def cancel(self) -> bool:
+    def cancel(self, *, cascade: bool = False) -> bool:
         """Cancel the task: True if it is canceled now, False if it had ended otherwise.
+
+        Args:
+            cascade: Cancel everything that depends on it, too.
 
         Raises:
             TaskNotFoundError: It is no longer known.
         """
-        return self._queue.cancel(self.user_id, self.task_id)
+        return self._queue.cancel(self.user_id, self.task_id, cascade=cascade)
 
 
 class AsyncTaskHandle(_Handle[R]):
@@ -166,5 +169,5 @@ class AsyncTaskHandle(_Handle[R]):
     async def result(self, timeout: Seconds | None = None) -> R:
         return await self._queue.run(self._result_flow(timeout))
 
-    async def cancel(self) -> bool:
-        return await self._queue.cancel(self.user_id, self.task_id)
+    async def cancel(self, *, cascade: bool = False) -> bool:
+        return await self._queue.cancel(self.user_id, self.task_id, cascade=cascade)

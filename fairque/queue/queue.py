@@ -17,9 +17,13 @@ if TYPE_CHECKING:
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
+    from fairque.core.header import OnUpstreamFailure
+    from fairque.core.models import Dependencies, Dependency
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
+    from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
+    from fairque.queue.checks import Missing
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -78,6 +82,9 @@ class TaskQueue:
         max_retries: int | None = None,
         timeout: Seconds | None = None,
         group: str | None = None,
+        depends_on: Dependencies | None = None,
+        on_upstream_failure: OnUpstreamFailure | None = None,
+        missing: Missing | None = None,
     ) -> TaskHandle[R]:
         """Push one task. The options replace those of the task.
 
@@ -95,9 +102,15 @@ class TaskQueue:
             max_retries: Attempts after the first.
             timeout: Seconds one attempt may take.
             group: A part of the user's work (a project, say); the user's turns go round its groups.
+            depends_on: Tasks of the same user (tasks, handles or ids) that must have ended before it starts.
+            on_upstream_failure: If one of those fails or is canceled: `wait` (until it is requeued), `cancel`
+                this one too, or `run` it anyway.
+            missing: `wait` also waits for tasks that are to be pushed later; `fail` if None.
 
         Raises:
             TaskValidationError: A value is missing or out of its range; nothing was written.
+            UnknownDependencyError: It depends on a task that is not known; nothing was written.
+            DependencyCycleError: It would wait for itself; nothing was written.
             QueueFullError: The user or the queue has as many waiting tasks as it may; nothing was written.
             ServerError: The server refused or could not be reached; the push may be repeated.
         """
@@ -113,30 +126,70 @@ class TaskQueue:
                 max_retries=max_retries,
                 timeout=timeout,
                 group=group,
+                depends_on=depends_on,
+                on_upstream_failure=on_upstream_failure,
+                missing=missing,
             )
         )
         return TaskHandle(self, receipt.task, created=receipt.created)
 
-    def push_batch(self, tasks: Iterable[Task[R]], *, user_id: str | None = None) -> list[TaskHandle[R]]:
+    def push_batch(
+        self, tasks: Iterable[Task[R]], *, user_id: str | None = None, missing: Missing | None = None
+    ) -> list[TaskHandle[R]]:
         """Push many tasks, 200 or 4 MiB in a round trip; on asyncio several are under way at once.
+
+        Tasks that depend on each other arrive as a whole: none of them starts before the last is there.
 
         Args:
             tasks: They may belong to different users.
             user_id: The user of those that name none, and of all others as well.
+            missing: `wait` lets them depend on tasks that are to be pushed later; `fail` if None.
 
         Returns:
             A handle for each task, in order.
 
         Raises:
             BatchError: One task is bad (`index` says which); nothing was written.
+            UnknownDependencyError: One depends on a task that is neither known nor in the batch; nothing was
+                written.
+            DependencyCycleError: Some would wait for each other; nothing was written.
             QueueFullError: The batch has no room under a limit of waiting tasks; nothing was written, unless
                 others took the room while a batch of over 200 tasks was under way. Pushing it again adds
                 what is missing.
             ServerError: The server refused or could not be reached; the whole batch may be repeated.
         """
-        prepared, calls = self.commands.push_batch(list(tasks), user_id=user_id)
-        created = [flag for call in calls for flag in self.manager.execute(call)]
-        return [TaskHandle(self, task, created=flag) for task, flag in zip(prepared, created, strict=True)]
+        batch = self.commands.push_batch(list(tasks), user_id=user_id, missing=missing)
+        created = batch.created([self.manager.execute(call) for call in batch.calls])
+        return [TaskHandle(self, task, created=flag) for task, flag in zip(batch.tasks, created, strict=True)]
+
+    def add_dependency(
+        self,
+        user_id: str,
+        task_id: str,
+        depends_on: Dependency | Dependencies,
+        *,
+        missing: Missing | None = None,
+    ) -> TaskState:
+        """Let a task that has not started wait for others of its user, too.
+
+        Args:
+            user_id: Whose task it is.
+            task_id: Its id.
+            depends_on: One or several tasks, handles or ids.
+            missing: `wait` also waits for tasks that are to be pushed later; `fail` if None.
+
+        Returns:
+            DEFERRED, or the state it had if all of them have finished; CANCELED if one has failed and the
+            task's `on_upstream_failure` says so.
+
+        Raises:
+            TaskNotFoundError: No such task is known.
+            TaskStateError: It has started, or ended.
+            UnknownDependencyError: One of the others is not known; nothing was written.
+            DependencyCycleError: It would wait for itself; nothing was written.
+            GraphTooLargeError: Too many tasks hang together to rule that out; nothing was written.
+        """
+        return self.run(self.commands.add_dependency(user_id, task_id, depends_on, missing))
 
     def handle(self, user_id: str, task_id: str) -> TaskHandle[Any]:
         """A handle on a task that was pushed elsewhere. Asks the server nothing yet."""
@@ -264,8 +317,16 @@ class TaskQueue:
         """
         return self.run(single(self.commands.reclaim(limit)))
 
-    def cancel(self, user_id: str, task_id: str) -> bool:
+    def cancel(self, user_id: str, task_id: str, *, cascade: bool = False) -> bool:
         """Cancel a task. A running one learns it at its next heartbeat.
+
+        Of the tasks that depend on it, each does what its `on_upstream_failure` says.
+
+        Args:
+            user_id: Whose task it is.
+            task_id: Its id.
+            cascade: Cancel everything that depends on it, too, directly or not; also where it failed or was
+                canceled before.
 
         Returns:
             True if it is canceled now (or was before), False if it had ended otherwise.
@@ -273,7 +334,7 @@ class TaskQueue:
         Raises:
             TaskNotFoundError: No such task is known.
         """
-        return self.run(self.commands.cancel(user_id, task_id))
+        return self.run(self.commands.cancel(user_id, task_id, cascade=cascade))
 
     def requeue(self, user_id: str, task_id: str) -> TaskHandle[Any]:
         """Take a task out of the dead letter queue and queue it again; its retries begin anew.
@@ -368,6 +429,19 @@ class TaskQueue:
             TaskNotFoundError: No such task is known.
         """
         return self.run(self.commands.explain(user_id, task_id))
+
+    def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> TaskGraph:
+        """The tasks that depend on one and that it depends on, directly or not, with their states.
+
+        Args:
+            user_id: Whose task it is.
+            task_id: Its id.
+            limit: How many tasks at most; `is_whole` tells whether these are all.
+
+        Raises:
+            TaskNotFoundError: No such task is known.
+        """
+        return self.run(self.commands.graph(user_id, task_id, limit))
 
     def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> list[Task[Any]]:
         """A page of the dead letter queue, the latest first.

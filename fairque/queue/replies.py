@@ -64,6 +64,16 @@ def read_depended(reply: Any) -> tuple[TaskState, bool]:
     return read_state(state), is_added == 1
 
 
+def read_states(reply: Any) -> list[TaskState | None]:
+    """States' names; None for an unknown task."""
+    return [None if state is None else read_state(state) for state in reply]
+
+
+def read_results(reply: Any) -> list[tuple[TaskState | None, bytes | None]]:
+    """The reply of results.lua."""
+    return [(None if state is None else read_state(state), data) for state, data in groups(reply, 2)]
+
+
 def read_members(reply: Any) -> list[tuple[str, str]]:
     """Members as (user_id, task_id)."""
     return [split_member(name) for name in reply]

@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
--- cancel: any live state → CANCELED. A running attempt learns it at its next heartbeat; of the tasks that depend
--- on it, those go with it whose policy says so.
---   options: retention, cascade (all that is downstream goes with it; also of a task that failed or was canceled)
---   arguments: member
--- Returns the state the task has now.
+-- cancel: any live state → CANCELED, for a batch. A running attempt learns it at its next heartbeat; of the tasks
+-- that depend on these, those go with them whose policy says so.
+--   options: ageing_us, retention, cascade (all that is downstream goes too; also of tasks that failed or were
+--   canceled before)
+--   arguments: member, …
+-- Returns the state that each has now; false for an unknown one.
 --- @include "includes/shard"
 --- @include "includes/users"
 --- @include "includes/lease"
@@ -11,39 +12,48 @@
 --- @include "includes/release"
 --- @include "includes/locate"
 
-local member = ARGV[2]
-local name, id = parts_of(member)
-local state, _, group = locate(member)
-if not state then
-  return unknown_task(member)
-end
-if state == 'FINISHED' then
-  return state
-end
-local user = load_user(name)
-if opts.cascade then
-  redis.call('HSET', root .. 'run:' .. member, 'spread', 'all')
-end
-if state == 'FAILED' or state == 'CANCELED' then
-  if opts.cascade then
-    ended[1] = member
-    release_dependents()
-    settle_users()
+local canceled = 0
+
+local function take_out(user, member, state, group)
+  local _, id = parts_of(member)
+  if state == 'QUEUED' then
+    take_out_of_lane(user, group, id)
+  elseif state == 'SCHEDULED' then
+    redis.call('ZREM', root .. 'scheduled', member)
+    user.scheduled = user.scheduled - 1
+  elseif state == 'DEFERRED' then
+    undefer(user, member)
+  else
+    end_lease(user, member, attempt_of(member))
   end
-  return state
 end
-if state == 'QUEUED' then
-  take_out_of_lane(user, group, id)
-elseif state == 'SCHEDULED' then
-  redis.call('ZREM', root .. 'scheduled', member)
-  user.scheduled = user.scheduled - 1
-elseif state == 'DEFERRED' then
-  undefer(user, member)
-else
-  end_lease(user, member, attempt_of(member))
+
+local function cancel(member)
+  local state, _, group = locate(member)
+  if not state or state == 'FINISHED' then
+    return state or false
+  end
+  if opts.cascade then
+    redis.call('HSET', root .. 'run:' .. member, 'spread', 'all')
+  end
+  local user = load_user((parts_of(member)))
+  if state == 'FAILED' or state == 'CANCELED' then
+    if opts.cascade then
+      ended[#ended + 1] = member
+    end
+    return state
+  end
+  take_out(user, member, state, group)
+  end_task(user, member, 'canceled')
+  canceled = canceled + 1
+  return 'CANCELED'
 end
-end_task(user, member, 'canceled')
+
+local states = {}
+for i = 2, #ARGV do
+  states[i - 1] = cancel(ARGV[i])
+end
 release_dependents()
 settle_users()
-count('canceled', 1)
-return 'CANCELED'
+count('canceled', canceled)
+return states

@@ -6,8 +6,10 @@
 --- @include "includes/users"
 --- @include "includes/locate"
 --- @include "includes/waiting"
+--- @include "includes/dependencies"
 
 local SHOWN_AHEAD = 5
+local SHOWN_BLOCKERS = 100
 local member = ARGV[2]
 local name, id = parts_of(member)
 local state, score, group = locate(member)
@@ -37,6 +39,23 @@ if state == 'QUEUED' then
     found.group_rank = redis.call('ZRANK', root .. 'groups:' .. name, group) or nil
     found.groups = redis.call('ZCARD', root .. 'groups:' .. name)
   end
+end
+if state == 'DEFERRED' then
+  local ids = redis.call('ZRANGEBYSCORE', blockers_key(member), OPEN, OPEN, 'LIMIT', 0, SHOWN_BLOCKERS)
+  local others = {}
+  for i, other in ipairs(ids) do
+    others[i] = name .. ':' .. other
+  end
+  local states = states_of(others)
+  found.blockers, found.ended = {}, {}
+  for i, other in ipairs(others) do
+    found.blockers[i] = ids[i]
+    if not is_gate(ids[i]) and states[other] ~= 'live' then
+      found.ended[#found.ended + 1] = { ids[i], states[other] or 'missing' }
+    end
+  end
+  found.open = redis.call('ZCOUNT', blockers_key(member), OPEN, OPEN)
+  found.ended = found.ended[1] and found.ended or nil
 end
 -- The pace of the queue: tasks started since the last minute began, or since the first of them.
 local starts = 0

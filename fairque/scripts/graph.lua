@@ -13,10 +13,9 @@ for i = 2, #ARGV do
     break
   end
   local member = ARGV[i]
-  local record = redis.call('GET', root .. 'task:' .. member)
   local blockers = redis.call('ZRANGE', root .. 'blockers:' .. member, 0, opts.limit - 1, 'WITHSCORES')
   local dependents = redis.call('ZRANGE', root .. 'dependents:' .. member, 0, opts.limit - 1, 'WITHSCORES')
   ids = ids + #blockers / 2 + #dependents / 2
-  found[#found + 1] = { locate(member) or false, record and header_text(record) or false, blockers, dependents }
+  found[#found + 1] = { locate(member) or false, stored_header_text(member) or false, blockers, dependents }
 end
 return found

@@ -19,6 +19,7 @@ from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
 from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
+from fairque.worker.inputs import Inputs
 from fairque.worker.pump import Pump
 from fairque.worker.selection import choices
 from fairque.worker.threads import TaskThreads
@@ -160,7 +161,9 @@ class AsyncWorker:
             concurrency=self.settings.concurrency,
             lease=lease,
             selection=choices(self.settings.assigned_users, self.settings.steal_targets),
-            execution=Execution(threads, commands.encode_result, self.handler),
+            execution=Execution(
+                threads, commands.encode_result, Inputs(queue.manager, commands), self.handler
+            ),
             heart=heart,
             burst=self.burst,
         )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fairque.core.models import Task
+    from fairque.worker.inputs import Inputs
     from fairque.worker.threads import TaskThreads
 
 logger = logging.getLogger("fairque.worker")
@@ -51,11 +52,13 @@ class Execution:
     Args:
         threads: Where plain functions run.
         encode_result: Turns a result into bytes.
+        inputs: Fetches what the arguments name of others' results.
         handler: Runs tasks that name no function.
     """
 
     threads: TaskThreads
     encode_result: Callable[[Any], bytes]
+    inputs: Inputs
     handler: TaskHandler | AsyncTaskHandler | None = None
 
     async def run(self, running: Running) -> Outcome:
@@ -79,7 +82,9 @@ class Execution:
     async def _attempt(self, running: Running) -> Outcome:
         task = running.task
         try:
-            work = self._work(running)
+            work = self._work(await self._filled(running), running.context)
+        except asyncio.CancelledError:
+            raise
         except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
             return Outcome(task, error=error, failure_type="invalid")
         try:
@@ -101,11 +106,15 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - encoding runs code of the result's class
             return Outcome(task, error=error, failure_type="invalid")
 
-    def _work(self, running: Running) -> Callable[[], Awaitable[Any]]:
-        """What to await for the result. Nothing of the task's own code runs yet."""
-        task, context = running.task, running.context
+    async def _filled(self, running: Running) -> Task[Any]:
+        """The task with everything it needs to run."""
+        task = running.task
         if task.defect is not None:
             raise DecodeError(task.defect)
+        return await self.inputs.fill(running) if task.header.inputs else task
+
+    def _work(self, task: Task[Any], context: TaskContext) -> Callable[[], Awaitable[Any]]:
+        """What to await for the result. Nothing of the task's own code runs yet."""
         if task.function is None:
             return self._handler_work(task, context)
         function = registry.get(task.function)

@@ -11,13 +11,15 @@ from redis import Redis
 from fairque.core.fair_order import Tokens
 from fairque.core.keys import escape, unescape
 from fairque.core.user_policy import UserPolicy
+from tests.support.graph_invariants import Graph
 
-PLACES = ("leases", "scheduled", "finished", "failed", "canceled")
-LIVE_PLACES = frozenset({"lane", "leases", "scheduled"})
+PLACES = ("leases", "scheduled", "deferred", "finished", "failed", "canceled")
+LIVE_PLACES = frozenset({"lane", "leases", "scheduled", "deferred"})
 SINGLE_KEYS = frozenset(
     {*PLACES, "ring", "throttled", "users", "clock", "stats", "workers", "wake", "settings", "configured"}
+    | {"releasing", "gates"}
 )
-OF_TASKS = frozenset({"task", "run", "result", "lane"})
+OF_TASKS = frozenset({"task", "run", "result", "lane", "blockers", "dependents"})
 OF_USERS = frozenset({"user", "policy", "costs", "groups", "idle_groups", "waits"})
 ENDED = ("finished", "failed", "canceled", "lost")
 
@@ -57,6 +59,7 @@ class Shard:
             pipe.zrange(f"{root}:groups:{user}", 0, -1)
         for run in self.run_names:
             pipe.hgetall(f"{root}:run:{run}")
+        graph = Graph.ask(pipe, root, self.parts)
         replies: list[Any] = pipe.execute()
         seconds, microseconds = client.time()
         self.now = seconds * 1000 + microseconds / 1000
@@ -74,6 +77,7 @@ class Shard:
             self.users[user] = _text(replies.pop(0))
             self.group_rings[user] = {group.decode() for group in replies.pop(0)}
         self.runs = {run: _text(replies.pop(0)) for run in self.run_names}
+        self.graph = graph.read(replies)
 
 
 def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
@@ -88,6 +92,7 @@ def violations(client: Redis, root: str) -> list[str]:
     found += _one_place_each(shard)
     found += _users(shard)
     found += _totals(shard)
+    found += shard.graph.violations({member: places[0] for member, places in _where(shard).items()})
     return found
 
 
@@ -185,6 +190,7 @@ def _counts(shard: Shard) -> list[str]:
         "in_flight": count("leases"),
         "live": live,
         "scheduled": count("scheduled"),
+        "deferred": count("deferred"),
         "failed": count("failed"),
     }
     found = [f"{name!r} has tasks and no record" for name in live.keys() - shard.users.keys()]

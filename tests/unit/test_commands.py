@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from fairque import QueueConfig, Task
-from fairque.queue.commands import CHUNK_BYTES, QueueCommands
+from fairque.queue.batches import CHUNK_BYTES
+from fairque.queue.commands import QueueCommands
 
 
 @pytest.mark.parametrize(
@@ -14,8 +15,9 @@ def test_a_batch_is_cut_by_tasks_and_by_bytes_and_keeps_its_order(
     count: int, size: int, chunks: list[int]
 ) -> None:
     tasks = [Task.create(user_id="u", task_id=str(n), payload="x" * size) for n in range(count)]
-    prepared, calls = QueueCommands(QueueConfig()).push_batch(tasks)
-    assert [task.task_id for task in prepared] == [str(n) for n in range(count)]
+    batch = QueueCommands(QueueConfig()).push_batch(tasks)
+    calls = batch.calls
+    assert [task.task_id for task in batch.tasks] == [str(n) for n in range(count)]
     assert [len(call.args) // 3 for call in calls] == chunks
     assert [task_id for call in calls for task_id in call.args[2::3]] == [str(n) for n in range(count)]
     for call in calls:

@@ -20,7 +20,7 @@ end
 -- The header of a stored task without its body, which may be large; nothing where the record is gone.
 local FIRST_READ = 2047
 
-local function stored_header(member)
+local function stored_header_text(member)
   local key = root .. 'task:' .. member
   local text = redis.call('GETRANGE', key, 0, FIRST_READ)
   if text == '' then
@@ -29,5 +29,10 @@ local function stored_header(member)
   if not string.find(text, '\n', 1, true) then
     text = redis.call('GET', key)
   end
-  return header_of(text)
+  return header_text(text)
+end
+
+local function stored_header(member)
+  local text = stored_header_text(member)
+  return text and cjson.decode(text)
 end
