@@ -11,8 +11,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from fairque.core.graph import Graph
-from fairque.core.keys import escape, member
+from fairque.core.keys import GATE, escape, member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,6 +49,12 @@ class Part:
     opens: bool = False
     check: dict[str, list[str]] = field(default_factory=dict)
 
+    def link(self, task: Task[Any], more: Sequence[str] = ()) -> None:
+        """Say what a task depends on; a repeat of its id changes nothing."""
+        links = [*more, *map(escape, task.depends_on)]
+        if links:
+            self.depends_on.setdefault(_name(task), links)
+
     def options(self, missing: str | None) -> dict[str, Any]:
         """What its push says of dependencies."""
         return {
@@ -73,9 +81,10 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
     graphs = {user: _order(tasks, places) for user, places in by_user.items()}
     edges = sum(len(task.depends_on) for task in tasks)
     if len(tasks) <= WHOLE_GRAPH and edges <= WHOLE_GRAPH_EDGES and sum(sizes) <= CHUNK_BYTES:
-        return [
-            Part(list(range(len(tasks))), {_name(task): _links(task) for task in tasks if task.depends_on})
-        ], []
+        whole = Part(list(range(len(tasks))))
+        for task in tasks:
+            whole.link(task)
+        return [whole], []
     together, in_order = [], []
     for user, places in by_user.items():
         if any(tasks[place].depends_on for place in places):
@@ -126,39 +135,44 @@ def _order(tasks: Sequence[Task[Any]], places: Sequence[int]) -> list[int]:
 
 def _gated(tasks: Sequence[Task[Any]], places: Sequence[int], sizes: Sequence[int]) -> list[Part]:
     """A user's tasks, in topological order, in parts behind a gate."""
-    digest = hashlib.sha1(usedforsecurity=False)
-    for task in tasks:
-        digest.update(_name(task).encode() + b"\n")
-    # By the graph's tasks, so that a push that is repeated goes on with the one before. No id has two `%`.
-    gate_id = f"%%{digest.hexdigest()}"
+    gate_id = _gate_of(tasks)
     gate = f"{escape(tasks[0].user_id or '')}:{gate_id}"
     within = {task.task_id for task in tasks}
     parts = [Part(gate=gate)]
     edges = total = 0
     for task, place in zip(tasks, places, strict=True):
-        part = parts[-1]
-        is_full = len(part.places) == CHUNK or total + sizes[place] > CHUNK_BYTES
-        if part.places and (is_full or edges + len(task.depends_on) > CHUNK_EDGES):
-            part = Part(gate=gate)
-            parts.append(part)
+        is_full = len(parts[-1].places) == CHUNK or total + sizes[place] > CHUNK_BYTES
+        if parts[-1].places and (is_full or edges + len(task.depends_on) > CHUNK_EDGES):
+            parts.append(Part(gate=gate))
             edges = total = 0
-        part.places.append(place)
-        total += sizes[place]
-        links = _links(task)
-        is_held = any(dependency in within for dependency in task.depends_on)
-        begin = (
-            links[:CHUNK_EDGES] if is_held and len(links) <= CHUNK_EDGES else [gate_id, *links[:CHUNK_EDGES]]
+        first, *others = _slices(task)
+        # What depends on another task of the graph is held by that, if it comes in one part.
+        is_held = not others and any(dependency in within for dependency in task.depends_on)
+        parts[-1].places.append(place)
+        parts[-1].link(first, [] if is_held else [gate_id])
+        for other in others:
+            parts.append(Part(gate=gate))
+            parts[-1].link(other, [gate_id])
+        total, edges = (
+            (0, CHUNK_EDGES) if others else (total + sizes[place], edges + len(task.depends_on) + 1)
         )
-        part.depends_on[_name(task)] = begin
-        edges += len(begin)
-        for start in range(CHUNK_EDGES, len(links), CHUNK_EDGES):
-            more = [gate_id, *links[start : start + CHUNK_EDGES]]
-            parts.append(Part(depends_on={_name(task): more}, gate=gate))
-            edges = len(more)
-            total = 0
     parts[-1].opens = True
     parts[0].check = _outside(tasks, within)
     return parts
+
+
+def _gate_of(tasks: Sequence[Task[Any]]) -> str:
+    """By the graph's tasks, so that a push that is repeated goes on with the one before it."""
+    digest = hashlib.sha1(usedforsecurity=False)
+    for task in tasks:
+        digest.update(_name(task).encode() + b"\n")
+    return GATE.decode() + digest.hexdigest()
+
+
+def _slices(task: Task[Any]) -> list[Task[Any]]:
+    """The task with as many of its dependencies as go into one part, and with the next ones, and so on."""
+    starts = range(0, max(1, len(task.depends_on)), CHUNK_EDGES)
+    return [replace(task, depends_on=task.depends_on[start : start + CHUNK_EDGES]) for start in starts]
 
 
 def _outside(tasks: Sequence[Task[Any]], within: set[str]) -> dict[str, list[str]]:
@@ -175,7 +189,3 @@ def _outside(tasks: Sequence[Task[Any]], within: set[str]) -> dict[str, list[str
 
 def _name(task: Task[Any]) -> str:
     return member(task.user_id or "", task.task_id)
-
-
-def _links(task: Task[Any]) -> list[str]:
-    return [escape(dependency) for dependency in task.depends_on]
