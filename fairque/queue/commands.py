@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     from fairque.core.config import QueueConfig
     from fairque.core.models import Dependencies, Dependency
+    from fairque.core.pipeline import Pipeline
+    from fairque.core.pipeline_build import BuiltPipeline
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
     from fairque.core.task_graph import TaskGraph
     from fairque.core.user_policy import UserPolicy
@@ -171,6 +173,19 @@ class QueueCommands:
             chosen = [prepared[place] for place in part.places], [records[place] for place in part.places]
             calls.append(self._push_call(*chosen, part, missing, rest))
         return Batch(prepared, [part.places for part in parts], calls, len(in_order))
+
+    def push_pipeline(
+        self, pipeline: Pipeline[Any], *, missing: Missing | None = None, **options: Any
+    ) -> tuple[BuiltPipeline, Batch]:
+        """The pipeline's tasks, and the calls that push them; `options` as for `Pipeline.with_options`."""
+        if options.pop("task_id", None) is not None:
+            raise TaskValidationError("a pipeline has no task_id of its own: give its steps one, if you must")
+        built = pipeline.build(**options)
+        try:
+            return built, self.push_batch(built.tasks, missing=missing)
+        except BatchError as error:
+            name = built.tasks[error.index].name
+            raise TaskValidationError(f"step {name!r} was refused, nothing was pushed: {error.__cause__}") from error
 
     def _ready(self, task: Task[Any], options: dict[str, Any]) -> tuple[Task[Any], bytes]:
         """The task with its options, and on the wire."""
@@ -414,11 +429,11 @@ class QueueCommands:
         return states[0] is TaskState.CANCELED
 
     def cancel_all(self, user_id: str, task_ids: Sequence[str]) -> Flow[int]:
-        """Cancel tasks and all that depends on them: how many of them are canceled now."""
+        """Cancel tasks in this order: how many of them are canceled now."""
         canceled = 0
         for start in range(0, len(task_ids), CHUNK):
             names = [member_of(user_id, task_id) for task_id in task_ids[start : start + CHUNK]]
-            states = yield self._cancel_call(names, cascade=True)
+            states = yield self._cancel_call(names, cascade=False)
             canceled += states.count(TaskState.CANCELED)
         return canceled
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
+from fairque.core.pipeline import Pipeline
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import TaskHandle
+from fairque.queue.pipeline_handle import PipelineHandle
 from fairque.utils.lua_manager import LuaScriptManager
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
     from fairque.queue.checks import Missing
+    from fairque.queue.commands import Batch
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -69,6 +72,7 @@ class TaskQueue:
 
     # --- pushing ---
 
+    @overload
     def push(
         self,
         task: Task[R],
@@ -85,18 +89,53 @@ class TaskQueue:
         depends_on: Dependencies | None = None,
         on_upstream_failure: OnUpstreamFailure | None = None,
         missing: Missing | None = None,
-    ) -> TaskHandle[R]:
-        """Push one task. The options replace those of the task.
+    ) -> TaskHandle[R]: ...
+    @overload
+    def push(
+        self,
+        task: Pipeline[R],
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        priority: Priority | int | None = None,
+        delay: Seconds | None = None,
+        execute_after: Moment | None = None,
+        expires_at: Moment | None = None,
+        max_retries: int | None = None,
+        timeout: Seconds | None = None,
+        group: str | None = None,
+        depends_on: Dependencies | None = None,
+        on_upstream_failure: OnUpstreamFailure | None = None,
+        missing: Missing | None = None,
+    ) -> PipelineHandle[R]: ...
+    def push(
+        self,
+        task: Task[R] | Pipeline[R],
+        *,
+        user_id: str | None = None,
+        task_id: str | None = None,
+        priority: Priority | int | None = None,
+        delay: Seconds | None = None,
+        execute_after: Moment | None = None,
+        expires_at: Moment | None = None,
+        max_retries: int | None = None,
+        timeout: Seconds | None = None,
+        group: str | None = None,
+        depends_on: Dependencies | None = None,
+        on_upstream_failure: OnUpstreamFailure | None = None,
+        missing: Missing | None = None,
+    ) -> TaskHandle[R] | PipelineHandle[R]:
+        """Push one task, or a pipeline of them. The options replace those of the task, or of all steps.
 
         A repeat with a known `(user_id, task_id)` changes nothing and returns a handle with
         `created=False`; so a push whose reply was lost can be repeated safely.
 
         Args:
-            task: Made by calling a task function, or by `Task.create`.
+            task: Made by calling a task function, or by `Task.create`; or a pipeline, which arrives as a whole.
             user_id: Whose task it is; required here or on the task.
-            task_id: 1 to 256 characters, unique within the user.
+            task_id: 1 to 256 characters, unique within the user; not for a pipeline.
             priority: Among the same user's tasks.
-            delay: Seconds or timedelta until it may run.
+            delay: Seconds or timedelta until it may run; of a pipeline, until its first steps may.
             execute_after: The earliest start: an aware datetime or seconds since 1970.
             expires_at: If it has not started by then it fails as `expired`.
             max_retries: Attempts after the first.
@@ -107,6 +146,9 @@ class TaskQueue:
                 this one too, or `run` it anyway.
             missing: `wait` also waits for tasks that are to be pushed later; `fail` if None.
 
+        Returns:
+            A handle on the task; on a pipeline a `PipelineHandle`, which has one for each step.
+
         Raises:
             TaskValidationError: A value is missing or out of its range; nothing was written.
             UnknownDependencyError: It depends on a task that is not known; nothing was written.
@@ -114,23 +156,25 @@ class TaskQueue:
             QueueFullError: The user or the queue has as many waiting tasks as it may; nothing was written.
             ServerError: The server refused or could not be reached; the push may be repeated.
         """
-        receipt = self.run(
-            self.commands.push(
-                task,
-                user_id=user_id,
-                task_id=task_id,
-                priority=priority,
-                delay=delay,
-                execute_after=execute_after,
-                expires_at=expires_at,
-                max_retries=max_retries,
-                timeout=timeout,
-                group=group,
-                depends_on=depends_on,
-                on_upstream_failure=on_upstream_failure,
-                missing=missing,
-            )
-        )
+        options: dict[str, Any] = {
+            "user_id": user_id,
+            "task_id": task_id,
+            "priority": priority,
+            "delay": delay,
+            "execute_after": execute_after,
+            "expires_at": expires_at,
+            "max_retries": max_retries,
+            "timeout": timeout,
+            "group": group,
+            "depends_on": depends_on,
+            "on_upstream_failure": on_upstream_failure,
+            "missing": missing,
+        }
+        if isinstance(task, Pipeline):
+            built, batch = self.commands.push_pipeline(task, **options)
+            steps = self._push(batch)
+            return PipelineHandle(self, steps[0].user_id, built, steps)
+        receipt = self.run(self.commands.push(task, **options))
         return TaskHandle(self, receipt.task, created=receipt.created)
 
     def push_batch(
@@ -158,7 +202,9 @@ class TaskQueue:
                 what is missing.
             ServerError: The server refused or could not be reached; the whole batch may be repeated.
         """
-        batch = self.commands.push_batch(list(tasks), user_id=user_id, missing=missing)
+        return self._push(self.commands.push_batch(list(tasks), user_id=user_id, missing=missing))
+
+    def _push(self, batch: Batch) -> list[TaskHandle[Any]]:
         created = batch.created([self.manager.execute(call) for call in batch.calls])
         return [TaskHandle(self, task, created=flag) for task, flag in zip(batch.tasks, created, strict=True)]
 
