@@ -17,6 +17,7 @@ from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
+    from typing import Unpack
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
-    from fairque.queue.checks import Missing
+    from fairque.queue.checks import Missing, PushOptions
     from fairque.queue.commands import Batch
 
 R = TypeVar("R")
@@ -68,41 +69,9 @@ class AsyncTaskQueue:
     # --- pushing ---
 
     @overload
-    async def push(
-        self,
-        task: Task[R],
-        *,
-        user_id: str | None = None,
-        task_id: str | None = None,
-        priority: Priority | int | None = None,
-        delay: Seconds | None = None,
-        execute_after: Moment | None = None,
-        expires_at: Moment | None = None,
-        max_retries: int | None = None,
-        timeout: Seconds | None = None,
-        group: str | None = None,
-        depends_on: Dependencies | None = None,
-        on_upstream_failure: OnUpstreamFailure | None = None,
-        missing: Missing | None = None,
-    ) -> AsyncTaskHandle[R]: ...
+    async def push(self, task: Task[R], **options: Unpack[PushOptions]) -> AsyncTaskHandle[R]: ...
     @overload
-    async def push(
-        self,
-        task: Pipeline[R],
-        *,
-        user_id: str | None = None,
-        task_id: str | None = None,
-        priority: Priority | int | None = None,
-        delay: Seconds | None = None,
-        execute_after: Moment | None = None,
-        expires_at: Moment | None = None,
-        max_retries: int | None = None,
-        timeout: Seconds | None = None,
-        group: str | None = None,
-        depends_on: Dependencies | None = None,
-        on_upstream_failure: OnUpstreamFailure | None = None,
-        missing: Missing | None = None,
-    ) -> AsyncPipelineHandle[R]: ...
+    async def push(self, task: Pipeline[R], **options: Unpack[PushOptions]) -> AsyncPipelineHandle[R]: ...
     async def push(
         self,
         task: Task[R] | Pipeline[R],

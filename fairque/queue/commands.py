@@ -40,7 +40,7 @@ from fairque.queue.checks import (
 )
 from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
-from fairque.queue.graphs import walk
+from fairque.queue.graphs import ENOUGH_IDS, walk
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.replies import Claim, Fate, TaskReader
 
@@ -185,7 +185,9 @@ class QueueCommands:
             return built, self.push_batch(built.tasks, missing=missing)
         except BatchError as error:
             name = built.tasks[error.index].name
-            raise TaskValidationError(f"step {name!r} was refused, nothing was pushed: {error.__cause__}") from error
+            raise TaskValidationError(
+                f"step {name!r} was refused, nothing was pushed: {error.__cause__}"
+            ) from error
 
     def _ready(self, task: Task[Any], options: dict[str, Any]) -> tuple[Task[Any], bytes]:
         """The task with its options, and on the wire."""
@@ -560,10 +562,12 @@ class QueueCommands:
         """All tasks that hang together with one."""
         member_of(user_id, task_id)  # checked first
 
-        def look(names: Sequence[str], ids: int) -> Call[Any]:
-            return self._call("graph", (self._options(limit=ids), *names), list)
+        options = self._options(limit=graph_limit(limit) + 1, enough=ENOUGH_IDS)
 
-        return walk(user_id, task_id, graph_limit(limit), look)
+        def look(names: Sequence[str]) -> Call[Any]:
+            return self._call("graph", (options, *names), list)
+
+        return walk(user_id, task_id, limit, look)
 
     def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from fairque.core.calls import Call, Flow
 
 AT_ONCE = 100  # tasks that one script looks at
-IDS_IN_REPLY = 5_000  # beyond which it looks at no more
+ENOUGH_IDS = 5_000  # in a reply: it looks at no more tasks
 OPEN = 0  # the score of a blocker (includes/dependencies.lua)
 
 
 def walk(
-    user_id: str, task_id: str, limit: int, look: Callable[[Sequence[str], int], Call[Any]]
+    user_id: str, task_id: str, limit: int, look: Callable[[Sequence[str]], Call[Any]]
 ) -> Flow[TaskGraph]:
     """All tasks that hang together with one, up to `limit`; `look` makes the call for some members."""
     nodes: dict[str, GraphNode] = {}
     waiting, seen = [task_id], {task_id}
     while waiting and len(nodes) < limit:
         asked = waiting[: min(AT_ONCE, limit - len(nodes))]
-        reply = yield look([member(user_id, name) for name in asked], min(IDS_IN_REPLY, limit + 1))
+        reply = yield look([member(user_id, name) for name in asked])
         del waiting[: len(reply)]
         for name, found in zip(asked, reply, strict=False):
             node = _node(name, *found)

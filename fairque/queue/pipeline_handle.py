@@ -15,19 +15,18 @@ from fairque.core.exceptions import (
 )
 from fairque.core.models import LIVE, TaskState
 from fairque.core.units import Seconds, to_seconds
-from fairque.queue.handle import AsyncTaskHandle, TaskHandle
+from fairque.queue.handle import AsyncTaskHandle, TaskHandle, _Handle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fairque.core.pipeline_build import BuiltPipeline
-    from fairque.core.models import Task
     from fairque.queue.async_queue import AsyncTaskQueue
     from fairque.queue.commands import QueueCommands
     from fairque.queue.queue import TaskQueue
 
 R = TypeVar("R")
-H = TypeVar("H", TaskHandle[Any], AsyncTaskHandle[Any])
+H = TypeVar("H", bound="_Handle[Any]")
 
 # The end of the last step is announced; a flow that cannot go on is seen by looking.
 LOOK_SECONDS = 0.5
@@ -81,9 +80,8 @@ class _PipelineHandle(Generic[R, H]):
         self._returns_list = built.returns_list
 
     def __repr__(self) -> str:
-        return (
-            f"<{type(self).__name__} user_id={self.user_id!r} flow_id={self.flow_id!r} steps={len(self.steps)}>"
-        )
+        name, steps = type(self).__name__, len(self.steps)
+        return f"<{name} user_id={self.user_id!r} flow_id={self.flow_id!r} steps={steps}>"
 
     def __getitem__(self, name: str) -> H:
         """The handle of the step of this name.
@@ -262,7 +260,7 @@ class AsyncPipelineHandle(_PipelineHandle[R, AsyncTaskHandle[Any]]):
         return await self._queue.run(self._progress_flow())
 
     async def result(self, timeout: Seconds | None = None) -> R:
-        return await self._queue.run(self._result_flow(timeout))  # type: ignore[no-any-return]
+        return await self._queue.run(self._result_flow(timeout))
 
     async def cancel(self) -> int:
         return await self._queue.run(self._cancel_flow())

@@ -16,6 +16,7 @@ from fairque.utils.lua_manager import LuaScriptManager
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
+    from typing import Unpack
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
-    from fairque.queue.checks import Missing
+    from fairque.queue.checks import Missing, PushOptions
     from fairque.queue.commands import Batch
 
 R = TypeVar("R")
@@ -73,41 +74,9 @@ class TaskQueue:
     # --- pushing ---
 
     @overload
-    def push(
-        self,
-        task: Task[R],
-        *,
-        user_id: str | None = None,
-        task_id: str | None = None,
-        priority: Priority | int | None = None,
-        delay: Seconds | None = None,
-        execute_after: Moment | None = None,
-        expires_at: Moment | None = None,
-        max_retries: int | None = None,
-        timeout: Seconds | None = None,
-        group: str | None = None,
-        depends_on: Dependencies | None = None,
-        on_upstream_failure: OnUpstreamFailure | None = None,
-        missing: Missing | None = None,
-    ) -> TaskHandle[R]: ...
+    def push(self, task: Task[R], **options: Unpack[PushOptions]) -> TaskHandle[R]: ...
     @overload
-    def push(
-        self,
-        task: Pipeline[R],
-        *,
-        user_id: str | None = None,
-        task_id: str | None = None,
-        priority: Priority | int | None = None,
-        delay: Seconds | None = None,
-        execute_after: Moment | None = None,
-        expires_at: Moment | None = None,
-        max_retries: int | None = None,
-        timeout: Seconds | None = None,
-        group: str | None = None,
-        depends_on: Dependencies | None = None,
-        on_upstream_failure: OnUpstreamFailure | None = None,
-        missing: Missing | None = None,
-    ) -> PipelineHandle[R]: ...
+    def push(self, task: Pipeline[R], **options: Unpack[PushOptions]) -> PipelineHandle[R]: ...
     def push(
         self,
         task: Task[R] | Pipeline[R],
@@ -131,7 +100,7 @@ class TaskQueue:
         `created=False`; so a push whose reply was lost can be repeated safely.
 
         Args:
-            task: Made by calling a task function, or by `Task.create`; or a pipeline, which arrives as a whole.
+            task: Made by calling a task function, or by `Task.create`; or a pipeline, which comes as a whole.
             user_id: Whose task it is; required here or on the task.
             task_id: 1 to 256 characters, unique within the user; not for a pipeline.
             priority: Among the same user's tasks.
