@@ -59,6 +59,24 @@ class QueueFullError(FairQueueError):
         self.coming = coming
 
 
+class DependencyCycleError(TaskValidationError):
+    """A dependency was refused: what depends on each other in a circle could never start.
+
+    `cycle` holds the names in the direction in which work would flow, the first one again at the end. The
+    message leaves out the middle of a long one.
+    """
+
+    def __init__(self, cycle: tuple[str, ...]) -> None:
+        shown, most = list(cycle), 10
+        if len(cycle) > most:
+            shown = [*cycle[: most // 2], f"… {len(cycle) - most:,} more …", *cycle[-most // 2 :]]
+        super().__init__(
+            f"the dependencies would form a cycle, and none of it could ever start: {' → '.join(shown)}; "
+            "leave out one of these arrows"
+        )
+        self.cycle = cycle
+
+
 class EncodeError(TaskValidationError):
     """A value cannot be carried by the codec; the message says which argument."""
 

@@ -20,6 +20,7 @@ EXAMPLES = [
     exceptions.ResultTimeoutError("u", "t", 1.5),
     exceptions.TaskStateError("u", "t", "is QUEUED"),
     exceptions.LeaseLostError("u", "t", 2),
+    exceptions.DependencyCycleError(("a", "b", "a")),
     exceptions.BatchError(3, ValueError("no")),
     exceptions.QueueClosedError(),
     exceptions.ScriptError("push", "no"),
