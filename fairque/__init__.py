@@ -37,6 +37,7 @@ from fairque.core.exceptions import (
 )
 from fairque.core.function import TaskFunction
 from fairque.core.models import Priority, Task, TaskState
+from fairque.core.pipeline import Pipeline, parallel, sequential
 from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, UserStats
 from fairque.core.retry import Retry
 from fairque.decorator import task
@@ -81,6 +82,7 @@ __all__ = [
     "FunctionConflictError",
     "LeaseLostError",
     "PayloadTooLargeError",
+    "Pipeline",
     "Priority",
     "QueueClosedError",
     "QueueConfig",
@@ -122,6 +124,8 @@ __all__ = [
     "current_task",
     "load_scheduler_config",
     "load_worker_config",
+    "parallel",
+    "sequential",
     "task",
 ]
 
