@@ -39,6 +39,7 @@ from fairque.core.exceptions import (
 )
 from fairque.core.function import TaskFunction
 from fairque.core.models import Priority, Task, TaskState
+from fairque.core.pipeline import Pipeline, parallel, sequential
 from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, UserStats
 from fairque.core.retry import Retry
 from fairque.core.task_graph import GraphNode, TaskGraph
@@ -86,6 +87,7 @@ __all__ = [
     "GraphTooLargeError",
     "LeaseLostError",
     "PayloadTooLargeError",
+    "Pipeline",
     "Priority",
     "QueueClosedError",
     "QueueConfig",
@@ -129,6 +131,8 @@ __all__ = [
     "current_task",
     "load_scheduler_config",
     "load_worker_config",
+    "parallel",
+    "sequential",
     "task",
 ]
 

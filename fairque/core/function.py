@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from fairque.core.header import Header
-    from fairque.core.pipeline import Pipeline
+    from fairque.core.pipeline import Parallel
     from fairque.core.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -99,6 +99,16 @@ class TaskFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task function {self.name}>"
 
+    if not TYPE_CHECKING:  # where they are errors anyway
+
+        def _not_a_step(self, other: object) -> None:
+            """A step of a pipeline is a task, not its function; to forget the call is a frequent mistake."""
+            from fairque.core.pipeline import sequential  # noqa: PLC0415 - pipelines are made of tasks
+
+            sequential(self, other)
+
+        __rshift__ = __lshift__ = __or__ = __rrshift__ = __rlshift__ = __ror__ = _not_a_step
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
         """A task that will call the function with these arguments.
 
@@ -115,7 +125,7 @@ class TaskFunction(Generic[P, R]):
             task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns, pulls=pulls
         )
 
-    def map(self, items: Iterable[Any], **common: Any) -> Pipeline[list[R]]:
+    def map(self, items: Iterable[Any], **common: Any) -> Parallel[R]:
         """A task for each item, given as the first argument; `common` goes to all. They run side by side.
 
         Raises:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import assert_type
 
-from fairque import AsyncTaskHandle, AsyncTaskQueue, Task, TaskContext, TaskHandle, TaskQueue, task
+from fairque import (
+    AsyncTaskHandle,
+    AsyncTaskQueue,
+    Pipeline,
+    Task,
+    TaskContext,
+    TaskHandle,
+    TaskQueue,
+    parallel,
+    sequential,
+    task,
+)
+from fairque.core.pipeline import Parallel
 
 
 @task(name="typing.plain", timeout=3)
@@ -64,3 +76,66 @@ def test_a_first_parameter_that_takes_anything_is_not_mistaken_for_the_context()
     assert_type(untyped_first({"a": 1}, 2), Task[str])
     assert_type(untyped_first(payload=1, number=2), Task[str])
     assert untyped_first.call(1, 2) == "12"
+
+
+def test_a_pipeline_has_the_type_of_its_last_step() -> None:
+    a, b, c = plain("a"), on_loop("b"), with_context(1)
+    assert_type(a >> b, Pipeline[int])
+    assert_type(a >> b >> c, Pipeline[float])
+    assert_type(a << b, Pipeline[str])
+    assert_type([a, a] >> b, Pipeline[int])
+    assert_type([a, [b, c]] >> b, Pipeline[int])
+    assert_type((a | b) >> c, Pipeline[float])
+    assert_type(sequential(a, [a, b], c), Pipeline[float])
+    assert_type((a >> c).output, float)
+    assert_type((a >> c).with_options(priority=1), Pipeline[float])
+
+
+def test_a_pipeline_with_a_parallel_end_has_a_list_of_their_types() -> None:
+    a, b, c = plain("a"), on_loop("b"), with_context(1)
+    assert_type(a | b, Parallel[str | int])
+    assert_type(a | b | c, Parallel[str | int | float])
+    assert_type(a | (b | c), Parallel[str | int | float])
+    assert_type((a >> b) | c, Parallel[int | float])
+    assert_type(a >> (b | c), Parallel[int | float])
+    assert_type(c >> (b | b) >> (a | c), Parallel[str | float])
+    assert_type(a >> [b, b], Parallel[int])
+    assert_type([b, b] << a, Parallel[int])
+    assert_type([b, b] | a, Parallel[int | str])
+    assert_type(a | [b, b], Parallel[str | int])
+    assert_type([a] >> (b | c), Parallel[int | float])
+    assert_type((b | c) << a, Parallel[int | float])
+    assert_type(parallel(b, b), Parallel[int])
+    assert_type((a | b).output, list[str | int])
+    assert_type((a | b).with_options(priority=1), Parallel[str | int])
+    as_pipeline: Pipeline[list[str | int]] = a | b
+    assert as_pipeline.ends_parallel
+
+
+def test_map_keeps_the_type_of_its_function() -> None:
+    mapped = plain.map(["a", "b"], width=2)
+    assert_type(mapped, Parallel[str])
+    assert_type(mapped.output, list[str])
+    assert_type(mapped | on_loop("b"), Parallel[str | int])
+    assert_type(mapped >> on_loop("b"), Pipeline[int])
+
+
+@task(name="typing.lists")
+def lists() -> list[int]:
+    return [1]
+
+
+def test_one_step_that_returns_a_list_is_not_a_parallel_end() -> None:
+    assert_type(plain("a") >> lists(), Pipeline[list[int]])
+    assert_type((plain("a") >> lists()) | plain("a"), Parallel[list[int] | str])
+
+
+def test_what_is_no_step_is_an_error_to_the_type_checker() -> None:
+    def never_called() -> None:
+        plain("a") >> plain  # type: ignore[operator]
+        plain >> plain("a")  # type: ignore[operator]
+        plain("a") | 5  # type: ignore[operator]
+        plain("a").with_options(colour="red")  # type: ignore[call-arg]
+        (plain("a") >> lists()).with_options(name="etl")  # type: ignore[call-arg]
+
+    assert callable(never_called)
