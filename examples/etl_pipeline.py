@@ -1,8 +1,7 @@
 """Files → parse → aggregate → report: which modules the Python files of a folder import.
 
-Run it on any folder: `python examples/etl_pipeline.py FOLDER [REPORT]`. Without one it reads the `email` package
-of Python itself. The files are parsed side by side; their results stay on the server until `aggregate` reads
-them.
+Run it on any folder: `python examples/etl_pipeline.py FOLDER [REPORT]`. Without one it reads Python's own
+`email` package. The files are parsed side by side; `aggregate` reads their results from the server.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from typing import (
 import msgspec
 
 from fairque.core import codec
+from fairque.core.composable import Composable
 from fairque.core.context import TaskContext
 from fairque.core.exceptions import DecodeError, TaskValidationError
 from fairque.core.ids import new_id
@@ -114,8 +115,14 @@ class TaskFunction(Generic[P, R]):
 
         Raises:
             TypeError: The arguments do not fit the function's signature.
+            TaskValidationError: A task stands where its result was meant.
         """
         plan = self._plan
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Composable):
+                raise TaskValidationError(
+                    f"an argument of {self.name} is {value!r} itself: pass its .output, which is its result"
+                )
         if not self.pull:
             plan.signature.bind(*args, **kwargs)
             return Task(task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns)

@@ -14,6 +14,7 @@ from fairque.core.exceptions import (
     TaskNotFoundError,
 )
 from fairque.core.models import Task, TaskState
+from fairque.core.outputs import Output
 from fairque.core.units import Seconds, to_seconds
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class _Handle(Generic[R]):
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"<{name} user_id={self.user_id!r} task_id={self.task_id!r} created={self.created}>"
+
+    @property
+    def output(self) -> R:
+        """Its result, as an argument of another task of the same user, which depends on this one then."""
+        return Output(self.task_id)  # type: ignore[return-value]  # it stands for an R
 
     def _state_flow(self) -> Flow[TaskState]:
         state, *_ = yield self._commands.fate_call(self.user_id, self.task_id)

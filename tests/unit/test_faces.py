@@ -9,11 +9,16 @@ import pytest
 
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
+from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
 from fairque.queue.queue import TaskQueue
 
-PAIRS = [(TaskQueue, AsyncTaskQueue), (TaskHandle, AsyncTaskHandle)]
+PAIRS = [
+    (TaskQueue, AsyncTaskQueue),
+    (TaskHandle, AsyncTaskHandle),
+    (PipelineHandle, AsyncPipelineHandle),
+]
 # Nothing to wait for: these ask the server nothing.
-PLAIN = {"handle"}
+PLAIN = {"handle", "named"}
 
 
 def public(cls: type) -> dict[str, object]:
@@ -34,7 +39,7 @@ METHODS = [
 
 
 def as_blocking(text: str) -> str:
-    return re.sub(r"\bAsync(?=Task)", "", text)
+    return re.sub(r"\bAsync(?=Task|Pipeline)", "", text)
 
 
 @pytest.mark.parametrize(("blocking", "other"), PAIRS)
