@@ -33,15 +33,19 @@ from fairque.core.exceptions import (
     TaskStateError,
     TaskValidationError,
     UnknownFunctionError,
+    XComKeyError,
+    XComUnavailableError,
 )
 from fairque.core.function import TaskFunction
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, UserStats
 from fairque.core.retry import Retry
+from fairque.core.xcom import xcom_pull, xcom_push, xcom_task
 from fairque.decorator import task
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.worker.async_worker import AsyncWorker
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 from fairque.worker.worker import Worker
@@ -67,6 +71,7 @@ __all__ = [
     "AsyncTaskHandler",
     "AsyncTaskQueue",
     "AsyncWorker",
+    "AsyncXComManager",
     "Attempt",
     "BatchError",
     "ConfigurationError",
@@ -117,10 +122,16 @@ __all__ = [
     "UserStats",
     "Worker",
     "WorkerConfig",
+    "XComKeyError",
+    "XComManager",
+    "XComUnavailableError",
     "current_task",
     "load_scheduler_config",
     "load_worker_config",
     "task",
+    "xcom_pull",
+    "xcom_push",
+    "xcom_task",
 ]
 
 

@@ -25,12 +25,14 @@ from fairque.core.keys import Keys, check_id, escape, member
 from fairque.core.models import Task, TaskState, encode_task
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
+from fairque.core.xcom import DEFAULT_NAMESPACE
 from fairque.queue import looking, replies
 from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
 from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.replies import Claim, Fate, TaskReader
+from fairque.queue.xcom_commands import XComCommands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -370,6 +372,15 @@ class QueueCommands:
         """Remove tasks past their retention."""
         options = self._options(limit=batch_limit(limit), idle_user_ms=IDLE_USER_MS)
         return self._call("cleanup", (options,), int)
+
+    # --- cross-task data ---
+
+    def xcom(
+        self, user_id: str, *, namespace: str = DEFAULT_NAMESPACE, attempt: Task[Any] | None = None
+    ) -> XComCommands:
+        """The operations on a user's XCom; those that write count only while `attempt` holds its lease."""
+        fence = None if attempt is None else _fence(attempt)
+        return XComCommands(self.config, self._root, user_id, namespace=namespace, fence=fence)
 
     # --- looking ---
 

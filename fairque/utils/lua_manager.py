@@ -13,6 +13,7 @@ from redis import exceptions as redis_errors
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import (
     FairQueueError,
+    LeaseLostError,
     QueueClosedError,
     QueueFullError,
     ScriptError,
@@ -42,10 +43,15 @@ def _queue_full(limit: str, current: str, coming: str, user: str = "") -> QueueF
     return QueueFullError(unescape(user) or None, int(limit), int(current), int(coming))
 
 
+def _lease_lost(attempt: str, name: str) -> LeaseLostError:
+    return LeaseLostError(*split_member(name.encode()), int(attempt))
+
+
 # What a script answers with `redis.error_reply("CODE detail")`, and the exception that it means.
 _CODES: dict[str, Callable[[str], FairQueueError]] = {
     "UNKNOWNTASK": lambda detail: TaskNotFoundError(*split_member(detail.encode())),
     "QUEUEFULL": lambda detail: _queue_full(*detail.split(" ", 3)),
+    "LEASELOST": lambda detail: _lease_lost(*detail.split(" ", 1)),
     "BADTASK": lambda detail: TaskValidationError("task {} of the batch: {}".format(*detail.split(" ", 1))),
 }
 

@@ -12,6 +12,7 @@ from fairque.core.config import FairQueueConfig
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager
 
 T = TypeVar("T")
 
@@ -54,7 +55,7 @@ class _Driven:
         return repr(self._target)
 
     def _wrap(self, value: Any) -> Any:
-        if isinstance(value, AsyncTaskHandle):
+        if isinstance(value, (AsyncTaskHandle, AsyncXComManager)):
             return _Driven(self._loop, value)
         if isinstance(value, list):
             return [self._wrap(item) for item in value]

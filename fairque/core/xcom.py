@@ -1,0 +1,359 @@
+"""Decorators that move a task's data: what it returns into XCom, and its parameters out of it.
+
+They stand below `@task`, and use the XCom of the task that is running (`current_task().xcom`).
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from fairque.core import codec
+from fairque.core.context import current_task
+from fairque.core.exceptions import TaskValidationError, XComKeyError, XComUnavailableError
+from fairque.core.function import TaskFunction, annotations_of
+from fairque.core.keys import check_id
+from fairque.core.units import Seconds, to_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+DEFAULT_NAMESPACE: Final = "default"
+
+
+class Missing(Enum):
+    """`MISSING` stands for a default that was not given; None may be one."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+MISSING: Final = Missing.MISSING
+
+
+def check_ttl(ttl: Seconds) -> float:
+    """A time to live in seconds.
+
+    Raises:
+        TaskValidationError: No number or timedelta, not above 0, or over 200 years.
+    """
+    seconds = to_seconds(ttl, "ttl")
+    if seconds == 0:
+        raise TaskValidationError(f"ttl must be longer than 0 s, not {ttl!r}")
+    return seconds
+
+
+def xcom_push(
+    key: str, *, ttl: Seconds | None = None, namespace: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Publish what the function returns; it is returned as well. What raises publishes nothing.
+
+    Args:
+        key: Under which other tasks of the user pull it.
+        ttl: Seconds or timedelta until it expires; `queue.xcom_ttl` if not given.
+        namespace: That of the task's flow if not given, or `default` without one.
+
+    Raises:
+        TaskValidationError: A value is out of its range, or what is decorated is no function.
+    """
+    if callable(key):
+        raise TaskValidationError('xcom_push takes the key of the value: @xcom_push("key")')
+    check_id(key, "key")
+    if ttl is not None:
+        check_ttl(ttl)
+    if namespace is not None:
+        check_id(namespace, "namespace")
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        return _pushing(_checked(function, "xcom_push"), key, {"ttl": ttl, "namespace": namespace})
+
+    return decorate
+
+
+# The parameters that are pulled become optional, which a ParamSpec cannot say: of the types only the
+# result's is left. At run time `__signature__` says it, and by that the arguments of a task are checked.
+def xcom_pull(
+    parameters: Mapping[str, str] | None = None,
+    /,
+    *,
+    default: Any = MISSING,
+    namespace: str | None = None,
+    **named: str,
+) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Fill parameters from XCom unless the caller gives them: `@xcom_pull(rows="key")`.
+
+    A value is converted to its parameter's annotation, like an argument. Where there is none, `default` is
+    taken as it is, or else the parameter's own default; without either the call raises `XComKeyError`. A
+    pulled parameter with required ones behind it can be given by keyword only.
+
+    Args:
+        parameters: Keys by parameter, also for parameters called `default` and `namespace`.
+        default: For each parameter whose key has no value.
+        namespace: That of the task's flow if not given, or `default` without one.
+        named: More keys by parameter.
+
+    Raises:
+        TaskValidationError: A key or the namespace cannot be one, or the function has no such parameter.
+    """
+    if callable(parameters):
+        raise TaskValidationError('xcom_pull takes keys by parameter: @xcom_pull(rows="key")')
+    keys = {**(parameters or {}), **named}
+    if not keys:
+        raise TaskValidationError('xcom_pull names no parameter: @xcom_pull(rows="key")')
+    for parameter, key in keys.items():
+        check_id(key, f"the key for parameter {parameter!r}")
+    if namespace is not None:
+        check_id(namespace, "namespace")
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        plan = _pull_plan(_checked(function, "xcom_pull"), keys, default, namespace)
+        return _pulling(function, plan)
+
+    return decorate
+
+
+def xcom_task(
+    *,
+    pull: Mapping[str, str] | None = None,
+    push: str | None = None,
+    default: Any = MISSING,
+    ttl: Seconds | None = None,
+    namespace: str | None = None,
+) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """`xcom_pull` and `xcom_push` in one: parameters come out of XCom, and the result goes into it.
+
+    Args:
+        pull: Keys by parameter.
+        push: The key of the result.
+        default: For each parameter whose key has no value.
+        ttl: Of the result, as for `xcom_push`.
+        namespace: Of both; that of the task's flow if not given, or `default` without one.
+
+    Raises:
+        TaskValidationError: As for the two; or there is nothing to pull and nothing to push.
+    """
+    if pull is None and push is None:
+        raise TaskValidationError(
+            'xcom_task has nothing to do: @xcom_task(pull={"rows": "key"}, push="key"), or one of them'
+        )
+    if push is None and ttl is not None:
+        raise TaskValidationError("ttl is for what is pushed: give push as well")
+    if pull is None and default is not MISSING:
+        raise TaskValidationError("default is for what is pulled: give pull as well")
+    pulling = None if pull is None else xcom_pull(pull, default=default, namespace=namespace)
+    pushing = None if push is None else xcom_push(push, ttl=ttl, namespace=namespace)
+
+    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+        if pulling is not None:
+            function = pulling(function)
+        return function if pushing is None else pushing(function)
+
+    return decorate
+
+
+# --- what the decorators have in common ---
+
+
+def _checked(function: Callable[P, R], decorator: str) -> Callable[P, R]:
+    if isinstance(function, TaskFunction):
+        raise TaskValidationError(
+            f"{function.name} is a task function already: put @{decorator}(…) below @task"
+        )
+    if not callable(function) or inspect.isclass(function):
+        raise TaskValidationError(f"@{decorator}(…) decorates functions, not {function!r}")
+    return function
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _xcom(function: Callable[..., Any], decorator: str) -> Any:
+    """The XCom of the task that runs here: to await on the worker's event loop, blocking in a thread."""
+    try:
+        return current_task().xcom
+    except (LookupError, XComUnavailableError):
+        raise XComUnavailableError(f"@{decorator}(…) of {_name(function)}") from None
+
+
+def _blocking_xcom(function: Callable[..., Any], decorator: str) -> Any:
+    xcom = _xcom(function, decorator)
+    if inspect.iscoroutinefunction(xcom.push):
+        raise XComUnavailableError(
+            f"@{decorator}(…) of {_name(function)}",
+            "a plain function cannot wait for it on the event loop: make it an async def, or call it with "
+            "asyncio.to_thread",
+        )
+    return xcom
+
+
+async def _done(work: Any) -> Any:
+    """What a method of an XCom manager gives: awaited, if an `async def` runs where it is to be awaited."""
+    return await work if inspect.isawaitable(work) else work
+
+
+# --- pushing ---
+
+
+def _pushing(function: Callable[..., Any], key: str, options: dict[str, Any]) -> Callable[..., Any]:
+    async def publish(result: Any) -> Any:
+        await _done(_xcom(function, "xcom_push").push(key, result, **options))
+        return result
+
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def on_loop(*args: Any, **kwargs: Any) -> Any:
+            _xcom(function, "xcom_push")  # where there is none, nothing runs
+            return await publish(await function(*args, **kwargs))
+
+        return on_loop
+
+    @functools.wraps(function)
+    def in_thread(*args: Any, **kwargs: Any) -> Any:
+        xcom = _blocking_xcom(function, "xcom_push")
+        result = function(*args, **kwargs)
+        if inspect.iscoroutine(result):  # a plain function around an `async def`: it is awaited on the loop
+
+            async def later() -> Any:
+                return await publish(await result)
+
+            return later()
+        xcom.push(key, result, **options)
+        return result
+
+    return in_thread
+
+
+# --- pulling ---
+
+
+@dataclass(frozen=True, slots=True)
+class _PulledDefault:
+    """Stands for the default of a pulled parameter in the signature."""
+
+    key: str
+
+    def __repr__(self) -> str:
+        return f"<from XCom {self.key!r}>"
+
+
+@dataclass(frozen=True)
+class _PullPlan:
+    """What a decorated function pulls, and how it is called."""
+
+    function: Callable[..., Any]
+    keys: Mapping[str, str]
+    default: Any
+    namespace: str | None
+    own: inspect.Signature
+    shown: inspect.Signature  # the same, with the pulled parameters optional
+
+    @functools.cached_property
+    def annotations(self) -> dict[str, Any]:
+        """Worked out at the first call: they may name what is defined later."""
+        return annotations_of(self.function)
+
+    def missing(self, bound: inspect.BoundArguments) -> list[str]:
+        """The keys of the parameters that the caller does not give."""
+        return [key for parameter, key in self.keys.items() if parameter not in bound.arguments]
+
+    def fill(self, bound: inspect.BoundArguments, xcom: Any, found: dict[str, Any]) -> inspect.BoundArguments:
+        """The arguments of the function itself.
+
+        Raises:
+            XComKeyError: A parameter has no value and no default.
+            DecodeError: A value does not fit its parameter's annotation.
+        """
+        arguments = dict(bound.arguments)
+        for parameter, key in self.keys.items():
+            if parameter not in arguments:
+                arguments[parameter] = self._value(parameter, key, xcom, found)
+        ordered = {name: arguments[name] for name in self.own.parameters if name in arguments}
+        return inspect.BoundArguments(self.own, ordered)
+
+    def _value(self, parameter: str, key: str, xcom: Any, found: dict[str, Any]) -> Any:
+        if key in found:
+            what = f"XCom value {key!r} for parameter {parameter!r} of {_name(self.function)}"
+            return codec.convert(found[key], self.annotations.get(parameter, Any), what)
+        if self.default is not MISSING:
+            return self.default
+        own = self.own.parameters[parameter].default
+        if own is not inspect.Parameter.empty:
+            return own
+        raise XComKeyError(xcom.user_id, self.namespace or xcom.namespace, key)
+
+
+def _pull_plan(
+    function: Callable[..., Any], keys: Mapping[str, str], default: Any, namespace: str | None
+) -> _PullPlan:
+    own = inspect.signature(function)
+    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    fillable = [p.name for p in own.parameters.values() if p.kind not in open_ended]
+    for name in keys:
+        if name not in fillable:
+            raise TaskValidationError(
+                f"{_name(function)} has no parameter {name!r} to pull into: its parameters are {fillable}"
+            )
+        if isinstance(own.parameters[name].default, _PulledDefault):
+            raise TaskValidationError(f"{_name(function)} pulls its parameter {name!r} already: pull it once")
+    return _PullPlan(function, keys, default, namespace, own, _with_optional(own, keys))
+
+
+def _with_optional(signature: inspect.Signature, keys: Mapping[str, str]) -> inspect.Signature:
+    """The signature with these parameters optional; by keyword only, where required ones are behind them."""
+    head: list[inspect.Parameter] = []
+    moved: list[inspect.Parameter] = []
+    required_behind = False
+    for parameter in reversed(list(signature.parameters.values())):
+        pulled = parameter.name in keys
+        positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        shown = parameter.replace(default=_PulledDefault(keys[parameter.name])) if pulled else parameter
+        if pulled and positional and required_behind:
+            moved.insert(0, shown.replace(kind=parameter.KEYWORD_ONLY))
+            continue
+        required_behind = required_behind or (positional and shown.default is parameter.empty)
+        head.insert(0, shown)
+    if head and head[-1].kind is inspect.Parameter.VAR_KEYWORD:
+        return signature.replace(parameters=[*head[:-1], *moved, head[-1]])
+    return signature.replace(parameters=[*head, *moved])
+
+
+def _pulling(function: Callable[..., Any], plan: _PullPlan) -> Callable[..., Any]:
+    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+        return plan.shown.bind(*args, **kwargs)
+
+    wrapper: Any
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def on_loop(*args: Any, **kwargs: Any) -> Any:
+            bound = bind(args, kwargs)
+            if missing := plan.missing(bound):
+                xcom = _xcom(function, "xcom_pull")
+                found = await _done(xcom.pull_many(missing, namespace=plan.namespace))
+                bound = plan.fill(bound, xcom, found)
+            return await function(*bound.args, **bound.kwargs)
+
+        wrapper = on_loop
+    else:
+
+        @functools.wraps(function)
+        def in_thread(*args: Any, **kwargs: Any) -> Any:
+            bound = bind(args, kwargs)
+            if missing := plan.missing(bound):
+                xcom = _blocking_xcom(function, "xcom_pull")
+                bound = plan.fill(bound, xcom, xcom.pull_many(missing, namespace=plan.namespace))
+            return function(*bound.args, **bound.kwargs)
+
+        wrapper = in_thread
+    wrapper.__signature__ = plan.shown
+    return wrapper  # type: ignore[no-any-return]
