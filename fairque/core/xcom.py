@@ -9,7 +9,7 @@ import functools
 import inspect
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
 
 from fairque.core import codec
 from fairque.core.context import current_task
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 DEFAULT_NAMESPACE: Final = "default"
 
@@ -78,8 +79,17 @@ def xcom_push(
     return decorate
 
 
-# The parameters that are pulled become optional, which a ParamSpec cannot say: of the types only the
-# result's is left. At run time `__signature__` says it, and by that the arguments of a task are checked.
+class Pulling(Protocol[R_co]):
+    """To type checkers, a function that pulls parameters.
+
+    They become optional, which a ParamSpec cannot say: of the types only the result's is left. At run time
+    `__signature__` says it, and by that the arguments of a task are checked. The arguments are objects here,
+    not Any, so that `@task` still tells an `async def` from a plain function.
+    """
+
+    def __call__(self, *args: object, **kwargs: object) -> R_co: ...
+
+
 def xcom_pull(
     parameters: Mapping[str, str] | None = None,
     /,
@@ -87,7 +97,7 @@ def xcom_pull(
     default: Any = MISSING,
     namespace: str | None = None,
     **named: str,
-) -> Callable[[Callable[..., R]], Callable[..., R]]:
+) -> Callable[[Callable[..., R]], Pulling[R]]:
     """Fill parameters from XCom unless the caller gives them: `@xcom_pull(rows="key")`.
 
     A value is converted to its parameter's annotation, like an argument. Where there is none, `default` is
@@ -113,7 +123,7 @@ def xcom_pull(
     if namespace is not None:
         check_id(namespace, "namespace")
 
-    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+    def decorate(function: Callable[..., R]) -> Pulling[R]:
         plan = _pull_plan(_checked(function, "xcom_pull"), keys, default, namespace)
         return _pulling(function, plan)
 
@@ -127,7 +137,7 @@ def xcom_task(
     default: Any = MISSING,
     ttl: Seconds | None = None,
     namespace: str | None = None,
-) -> Callable[[Callable[..., R]], Callable[..., R]]:
+) -> Callable[[Callable[..., R]], Pulling[R]]:
     """`xcom_pull` and `xcom_push` in one: parameters come out of XCom, and the result goes into it.
 
     Args:
@@ -151,7 +161,7 @@ def xcom_task(
     pulling = None if pull is None else xcom_pull(pull, default=default, namespace=namespace)
     pushing = None if push is None else xcom_push(push, ttl=ttl, namespace=namespace)
 
-    def decorate(function: Callable[..., R]) -> Callable[..., R]:
+    def decorate(function: Callable[..., R]) -> Pulling[R]:
         if pulling is not None:
             function = pulling(function)
         return function if pushing is None else pushing(function)
@@ -262,25 +272,25 @@ class _PullPlan:
         """Worked out at the first call: they may name what is defined later."""
         return annotations_of(self.function)
 
-    def missing(self, bound: inspect.BoundArguments) -> list[str]:
-        """The keys of the parameters that the caller does not give."""
-        return [key for parameter, key in self.keys.items() if parameter not in bound.arguments]
+    def missing(self, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """The parameters that the caller does not give, with their keys."""
+        return {parameter: key for parameter, key in self.keys.items() if parameter not in arguments}
 
-    def fill(self, bound: inspect.BoundArguments, xcom: Any, found: dict[str, Any]) -> inspect.BoundArguments:
-        """The arguments of the function itself.
+    def values(self, missing: Mapping[str, str], xcom: Any, found: Mapping[str, Any]) -> dict[str, Any]:
+        """What the missing parameters get, by what was pulled.
 
         Raises:
             XComKeyError: A parameter has no value and no default.
             DecodeError: A value does not fit its parameter's annotation.
         """
-        arguments = dict(bound.arguments)
-        for parameter, key in self.keys.items():
-            if parameter not in arguments:
-                arguments[parameter] = self._value(parameter, key, xcom, found)
+        return {parameter: self._value(parameter, key, xcom, found) for parameter, key in missing.items()}
+
+    def bound(self, arguments: Mapping[str, Any]) -> inspect.BoundArguments:
+        """The arguments of the function itself, whose parameters stand in another order than those shown."""
         ordered = {name: arguments[name] for name in self.own.parameters if name in arguments}
         return inspect.BoundArguments(self.own, ordered)
 
-    def _value(self, parameter: str, key: str, xcom: Any, found: dict[str, Any]) -> Any:
+    def _value(self, parameter: str, key: str, xcom: Any, found: Mapping[str, Any]) -> Any:
         if key in found:
             what = f"XCom value {key!r} for parameter {parameter!r} of {_name(self.function)}"
             return codec.convert(found[key], self.annotations.get(parameter, Any), what)
@@ -328,19 +338,17 @@ def _with_optional(signature: inspect.Signature, keys: Mapping[str, str]) -> ins
 
 
 def _pulling(function: Callable[..., Any], plan: _PullPlan) -> Callable[..., Any]:
-    def bind(args: tuple[Any, ...], kwargs: dict[str, Any]) -> inspect.BoundArguments:
-        return plan.shown.bind(*args, **kwargs)
-
     wrapper: Any
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
         async def on_loop(*args: Any, **kwargs: Any) -> Any:
-            bound = bind(args, kwargs)
-            if missing := plan.missing(bound):
+            arguments = plan.shown.bind(*args, **kwargs).arguments
+            if missing := plan.missing(arguments):
                 xcom = _xcom(function, "xcom_pull")
-                found = await _done(xcom.pull_many(missing, namespace=plan.namespace))
-                bound = plan.fill(bound, xcom, found)
+                found = await _done(xcom.pull_many(missing.values(), namespace=plan.namespace))
+                arguments |= plan.values(missing, xcom, found)
+            bound = plan.bound(arguments)
             return await function(*bound.args, **bound.kwargs)
 
         wrapper = on_loop
@@ -348,10 +356,12 @@ def _pulling(function: Callable[..., Any], plan: _PullPlan) -> Callable[..., Any
 
         @functools.wraps(function)
         def in_thread(*args: Any, **kwargs: Any) -> Any:
-            bound = bind(args, kwargs)
-            if missing := plan.missing(bound):
+            arguments = plan.shown.bind(*args, **kwargs).arguments
+            if missing := plan.missing(arguments):
                 xcom = _blocking_xcom(function, "xcom_pull")
-                bound = plan.fill(bound, xcom, xcom.pull_many(missing, namespace=plan.namespace))
+                found = xcom.pull_many(missing.values(), namespace=plan.namespace)
+                arguments |= plan.values(missing, xcom, found)
+            bound = plan.bound(arguments)
             return function(*bound.args, **bound.kwargs)
 
         wrapper = in_thread

@@ -94,7 +94,7 @@ class Shard:
             pipe.pexpiretime(f"{self.root}:xcoms:{space}")
         replies: list[Any] = pipe.execute()
         seconds, microseconds = client.time()
-        self.now = seconds * 1000 + microseconds / 1000
+        self.xcom_now = seconds * 1000 + microseconds / 1000
         self.xcom = {name: replies.pop(0) for name in names}
         for space in spaces:
             entries = {f"{space}:{name.decode()}": score for name, score in replies.pop(0)}
@@ -276,9 +276,9 @@ def _totals(shard: Shard) -> list[str]:
 
 
 def _xcom(shard: Shard) -> list[str]:
-    """A value is in its namespace's index with its end, and nothing else is; what ends just now may be gone."""
-    values = {name: end for name, end in shard.xcom.items() if end > shard.now or end == -1}
-    index = {name: score for name, score in shard.xcom_index.items() if score > shard.now}
+    """A value is in its namespace's index with its end, and nothing else; what ends just now may be gone."""
+    values = {name: end for name, end in shard.xcom.items() if end > shard.xcom_now or end == -1}
+    index = {name: score for name, score in shard.xcom_index.items() if score > shard.xcom_now}
     found = [
         f"xcom:{name} ends at {values.get(name)}, and its entry says {index.get(name)}"
         for name in values.keys() | index.keys()
@@ -287,7 +287,7 @@ def _xcom(shard: Shard) -> list[str]:
     found += [
         f"xcoms:{space} ends at {end}, and its latest entry at {latest}"
         for space, (latest, end) in shard.xcom_ends.items()
-        if latest > shard.now and end != latest
+        if latest > shard.xcom_now and end != latest
     ]
     parts = [part for name in (*shard.xcom, *shard.xcom_index) for part in name.split(":")]
     found += [
