@@ -7,49 +7,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
-from fairque.core import codec
 from fairque.core.context import current_task
-from fairque.core.exceptions import TaskValidationError, XComKeyError, XComUnavailableError
-from fairque.core.function import TaskFunction, annotations_of
+from fairque.core.exceptions import TaskValidationError, XComUnavailableError
+from fairque.core.function import TaskFunction
 from fairque.core.keys import check_id
-from fairque.core.units import Seconds, to_seconds
+from fairque.core.xcom_defaults import MISSING, check_ttl
+from fairque.core.xcom_pulling import PullPlan, name_of, pull_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from fairque.core.units import Seconds
+
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-DEFAULT_NAMESPACE: Final = "default"
-
-
-class Missing(Enum):
-    """`MISSING` stands for a default that was not given; None may be one."""
-
-    MISSING = "missing"
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-MISSING: Final = Missing.MISSING
-
-
-def check_ttl(ttl: Seconds) -> float:
-    """A time to live in seconds.
-
-    Raises:
-        TaskValidationError: No number or timedelta, not above 0, or over 200 years.
-    """
-    seconds = to_seconds(ttl, "ttl")
-    if seconds == 0:
-        raise TaskValidationError(f"ttl must be longer than 0 s, not {ttl!r}")
-    return seconds
 
 
 def xcom_push(
@@ -124,7 +98,7 @@ def xcom_pull(
         check_id(namespace, "namespace")
 
     def decorate(function: Callable[..., R]) -> Pulling[R]:
-        plan = _pull_plan(_checked(function, "xcom_pull"), keys, default, namespace)
+        plan = pull_plan(_checked(function, "xcom_pull"), keys, default, namespace)
         return _pulling(function, plan)
 
     return decorate
@@ -182,23 +156,19 @@ def _checked(function: Callable[P, R], decorator: str) -> Callable[P, R]:
     return function
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return getattr(function, "__qualname__", repr(function))
-
-
 def _xcom(function: Callable[..., Any], decorator: str) -> Any:
     """The XCom of the task that runs here: to await on the worker's event loop, blocking in a thread."""
     try:
         return current_task().xcom
     except (LookupError, XComUnavailableError):
-        raise XComUnavailableError(f"@{decorator}(…) of {_name(function)}") from None
+        raise XComUnavailableError(f"@{decorator}(…) of {name_of(function)}") from None
 
 
 def _blocking_xcom(function: Callable[..., Any], decorator: str) -> Any:
     xcom = _xcom(function, decorator)
     if inspect.iscoroutinefunction(xcom.push):
         raise XComUnavailableError(
-            f"@{decorator}(…) of {_name(function)}",
+            f"@{decorator}(…) of {name_of(function)}",
             "a plain function cannot wait for it on the event loop: make it an async def, or call it with "
             "asyncio.to_thread",
         )
@@ -246,98 +216,7 @@ def _pushing(function: Callable[..., Any], key: str, options: dict[str, Any]) ->
 # --- pulling ---
 
 
-@dataclass(frozen=True, slots=True)
-class _PulledDefault:
-    """Stands for the default of a pulled parameter in the signature."""
-
-    key: str
-
-    def __repr__(self) -> str:
-        return f"<from XCom {self.key!r}>"
-
-
-@dataclass(frozen=True)
-class _PullPlan:
-    """What a decorated function pulls, and how it is called."""
-
-    function: Callable[..., Any]
-    keys: Mapping[str, str]
-    default: Any
-    namespace: str | None
-    own: inspect.Signature
-    shown: inspect.Signature  # the same, with the pulled parameters optional
-
-    @functools.cached_property
-    def annotations(self) -> dict[str, Any]:
-        """Worked out at the first call: they may name what is defined later."""
-        return annotations_of(self.function)
-
-    def missing(self, arguments: Mapping[str, Any]) -> dict[str, str]:
-        """The parameters that the caller does not give, with their keys."""
-        return {parameter: key for parameter, key in self.keys.items() if parameter not in arguments}
-
-    def values(self, missing: Mapping[str, str], xcom: Any, found: Mapping[str, Any]) -> dict[str, Any]:
-        """What the missing parameters get, by what was pulled.
-
-        Raises:
-            XComKeyError: A parameter has no value and no default.
-            DecodeError: A value does not fit its parameter's annotation.
-        """
-        return {parameter: self._value(parameter, key, xcom, found) for parameter, key in missing.items()}
-
-    def bound(self, arguments: Mapping[str, Any]) -> inspect.BoundArguments:
-        """The arguments of the function itself, whose parameters stand in another order than those shown."""
-        ordered = {name: arguments[name] for name in self.own.parameters if name in arguments}
-        return inspect.BoundArguments(self.own, ordered)
-
-    def _value(self, parameter: str, key: str, xcom: Any, found: Mapping[str, Any]) -> Any:
-        if key in found:
-            what = f"XCom value {key!r} for parameter {parameter!r} of {_name(self.function)}"
-            return codec.convert(found[key], self.annotations.get(parameter, Any), what)
-        if self.default is not MISSING:
-            return self.default
-        own = self.own.parameters[parameter].default
-        if own is not inspect.Parameter.empty:
-            return own
-        raise XComKeyError(xcom.user_id, self.namespace or xcom.namespace, key)
-
-
-def _pull_plan(
-    function: Callable[..., Any], keys: Mapping[str, str], default: Any, namespace: str | None
-) -> _PullPlan:
-    own = inspect.signature(function)
-    open_ended = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    fillable = [p.name for p in own.parameters.values() if p.kind not in open_ended]
-    for name in keys:
-        if name not in fillable:
-            raise TaskValidationError(
-                f"{_name(function)} has no parameter {name!r} to pull into: its parameters are {fillable}"
-            )
-        if isinstance(own.parameters[name].default, _PulledDefault):
-            raise TaskValidationError(f"{_name(function)} pulls its parameter {name!r} already: pull it once")
-    return _PullPlan(function, keys, default, namespace, own, _with_optional(own, keys))
-
-
-def _with_optional(signature: inspect.Signature, keys: Mapping[str, str]) -> inspect.Signature:
-    """The signature with these parameters optional; by keyword only, where required ones are behind them."""
-    head: list[inspect.Parameter] = []
-    moved: list[inspect.Parameter] = []
-    required_behind = False
-    for parameter in reversed(list(signature.parameters.values())):
-        pulled = parameter.name in keys
-        positional = parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        shown = parameter.replace(default=_PulledDefault(keys[parameter.name])) if pulled else parameter
-        if pulled and positional and required_behind:
-            moved.insert(0, shown.replace(kind=parameter.KEYWORD_ONLY))
-            continue
-        required_behind = required_behind or (positional and shown.default is parameter.empty)
-        head.insert(0, shown)
-    if head and head[-1].kind is inspect.Parameter.VAR_KEYWORD:
-        return signature.replace(parameters=[*head[:-1], *moved, head[-1]])
-    return signature.replace(parameters=[*head, *moved])
-
-
-def _pulling(function: Callable[..., Any], plan: _PullPlan) -> Callable[..., Any]:
+def _pulling(function: Callable[..., Any], plan: PullPlan) -> Callable[..., Any]:
     wrapper: Any
     if inspect.iscoroutinefunction(function):
 

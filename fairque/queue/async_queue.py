@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
-from fairque.core.xcom import DEFAULT_NAMESPACE
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle

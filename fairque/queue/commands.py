@@ -25,7 +25,7 @@ from fairque.core.keys import Keys, check_id, escape, member
 from fairque.core.models import Task, TaskState, encode_task
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
-from fairque.core.xcom import DEFAULT_NAMESPACE
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue import looking, replies
 from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
 from fairque.queue.explain import explain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from fairque.core.keys import check_id
-from fairque.core.xcom import DEFAULT_NAMESPACE, MISSING
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE, MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

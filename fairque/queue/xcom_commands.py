@@ -11,7 +11,7 @@ from fairque.core.calls import Call, Flow
 from fairque.core.exceptions import PayloadTooLargeError, TaskValidationError, XComKeyError
 from fairque.core.keys import check_id, escape, unescape
 from fairque.core.units import to_ms
-from fairque.core.xcom import DEFAULT_NAMESPACE, MISSING, check_ttl
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE, MISSING, check_ttl
 from fairque.queue.replies import groups
 
 if TYPE_CHECKING:

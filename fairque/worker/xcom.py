@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import QueueClosedError
-from fairque.core.xcom import DEFAULT_NAMESPACE
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.xcom import AsyncXComManager, XComManager
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from fairque import (
 )
 from fairque.core.context import enter
 from fairque.core.exceptions import DecodeError
-from fairque.core.xcom import MISSING, check_ttl
+from fairque.core.xcom_defaults import MISSING, check_ttl
 
 if TYPE_CHECKING:
     from somewhere_else import Mystery  # type: ignore[import-not-found]
