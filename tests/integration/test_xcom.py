@@ -23,6 +23,7 @@ from fairque import (
     LeaseLostError,
     PayloadTooLargeError,
     QueueClosedError,
+    RedisConfig,
     Task,
     TaskQueue,
     TaskValidationError,
@@ -33,10 +34,12 @@ from fairque.core import codec
 from fairque.core.calls import Call, Flow
 from fairque.queue import xcom_commands
 from fairque.queue.xcom_commands import XComCommands
+from fairque.utils.embedded import EmbeddedServer
 from tests.integration.conftest import OpenQueue
 from tests.support.actions import eventually, lapse, popped, push, server_ms, sleep_past
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import check_invariants
+from tests.support.proxy import DroppingProxy
 
 ODD = ["x" * 256, "🍵" * 256, "a:b", "a%3Ab", "{default:0}", "  ", 'say "no"\n', "\0\x7f", "日本語, étude"]
 
@@ -576,6 +579,38 @@ def test_a_manager_of_something_else_says_what_it_takes(kind: Any) -> None:
 def test_a_manager_shows_whose_it_is(config: FairQueueConfig) -> None:
     with XComManager(config, "acme") as xcom:
         assert repr(xcom) == "<XComManager of user 'acme', namespace 'default'>"
+
+
+# --- lost replies -------------------------------------------------------------------------------------
+
+
+def test_every_operation_survives_the_loss_of_its_reply(
+    face: str, config: FairQueueConfig, server: EmbeddedServer, raw: Redis, root: str
+) -> None:
+    lost: set[bytes] = set()
+
+    def drops(request: bytes) -> bool:
+        """The first reply to each different script call."""
+        is_new = b"EVAL" in request and request not in lost
+        lost.add(request)
+        return is_new
+
+    proxy = DroppingProxy(server.socket_path, drops)
+    redis = RedisConfig(host="127.0.0.1", port=proxy.port)
+    queue = open_face(face, config.model_copy(update={"redis": redis}))
+    try:
+        xcom = queue.xcom("u")
+        xcom.push("a", 1)
+        xcom.push("b", 2)
+        assert (xcom.pull("a"), xcom.pull_all()) == (1, {"a": 1, "b": 2})
+        assert xcom.delete("a") is False  # it was there, and the repeat found nothing
+        assert xcom.pull("a", default=None) is None
+        assert xcom.clear() == 0  # the same
+        assert proxy.dropped >= 6
+    finally:
+        queue.close()
+        proxy.close()
+    assert raw.keys(f"{root}:xcom*") == []
 
 
 # --- against a model ----------------------------------------------------------------------------------

@@ -81,9 +81,8 @@ class Shard:
         names, spaces = sorted(self.parts["xcom"]), sorted(self.parts["xcoms"])
         self.xcom: dict[str, int] = {}  # when each value ends, and what its entry says
         self.xcom_index: dict[str, float] = {}
-        self.xcom_ends: dict[
-            str, tuple[float, int]
-        ] = {}  # by space: its latest entry, and when the index ends
+        # By space: its latest entry, and when the index ends.
+        self.xcom_ends: dict[str, tuple[float, int]] = {}
         if not names and not spaces:
             return
         pipe = client.pipeline(transaction=True)
