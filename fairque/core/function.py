@@ -203,7 +203,7 @@ class TaskFunction(Generic[P, R]):
     @cached_property
     def _plan(self) -> _Plan:
         signature = inspect.signature(self.function)
-        annotations = {name: _supported(hint) for name, hint in _hints(self.function).items()}
+        annotations = annotations_of(self.function)
         returns = annotations.pop("return", Any)
         contexts = [name for name, hint in annotations.items() if _is_context(hint)]
         if len(contexts) > 1:
@@ -254,6 +254,11 @@ def function_name(function: Callable[..., Any]) -> str:
     return f"{module}:{function.__qualname__}"
 
 
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function's parameters and of its `return`, as `codec.convert` takes them."""
+    return {name: _supported(hint) for name, hint in _hints(function).items()}
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(function)
@@ -268,7 +273,7 @@ def _hint(function: Callable[..., Any], name: str) -> Any:
 
     probe.__annotations__ = {name: function.__annotations__[name]}
     try:
-        return get_type_hints(probe, globalns=getattr(function, "__globals__", {}))[name]
+        return get_type_hints(probe, globalns=getattr(inspect.unwrap(function), "__globals__", {}))[name]
     except Exception:  # noqa: BLE001 - as above
         return Any
 

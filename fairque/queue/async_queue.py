@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 
 if TYPE_CHECKING:
@@ -236,6 +238,11 @@ class AsyncTaskQueue:
     async def resume(self) -> None:
         await self.run(single(self.commands.policies.pause(paused=False)))
 
+    # --- cross-task data ---
+
+    def xcom(self, user_id: str, *, namespace: str = DEFAULT_NAMESPACE) -> AsyncXComManager:
+        return AsyncXComManager(self, user_id, namespace=namespace)
+
     # --- looking ---
 
     async def stats(self) -> QueueStats:
@@ -264,8 +271,13 @@ class AsyncTaskQueue:
 
 def _take_docstrings() -> None:
     """Each method's docstring is its blocking twin's: one text, so that they cannot drift apart."""
-    twins = (AsyncTaskQueue, TaskQueue), (AsyncTaskHandle, TaskHandle), (AsyncPipelineHandle, PipelineHandle)
-    for own, twin in twins:
+    pairs = (
+        (AsyncTaskQueue, TaskQueue),
+        (AsyncTaskHandle, TaskHandle),
+        (AsyncPipelineHandle, PipelineHandle),
+        (AsyncXComManager, XComManager),
+    )
+    for own, twin in pairs:
         for name, method in vars(own).items():
             if not name.startswith("_") and callable(method) and hasattr(twin, name):
                 method.__doc__ = getattr(twin, name).__doc__

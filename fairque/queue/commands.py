@@ -27,6 +27,7 @@ from fairque.core.models import Task, TaskState, dependency_ids, encode_task, li
 from fairque.core.outputs import OutputFound
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue import looking, replies
 from fairque.queue.batches import CHUNK, CHUNK_EDGES, Part, parts_of, rest_by_user
 from fairque.queue.checks import (
@@ -43,6 +44,7 @@ from fairque.queue.failure import history_entry, retry_delay
 from fairque.queue.graphs import ENOUGH_IDS, walk
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.replies import Claim, Fate, TaskReader
+from fairque.queue.xcom_commands import XComCommands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -526,6 +528,15 @@ class QueueCommands:
             **self._ending,
         )
         return self._call("cleanup", (options,), int)
+
+    # --- cross-task data ---
+
+    def xcom(
+        self, user_id: str, *, namespace: str = DEFAULT_NAMESPACE, attempt: Task[Any] | None = None
+    ) -> XComCommands:
+        """The operations on a user's XCom; those that write count only while `attempt` holds its lease."""
+        fence = None if attempt is None else _fence(attempt)
+        return XComCommands(self.config, self._root, user_id, namespace=namespace, fence=fence)
 
     # --- looking ---
 

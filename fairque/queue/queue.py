@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import TaskHandle
 from fairque.queue.pipeline_handle import PipelineHandle
+from fairque.queue.xcom import XComManager
 from fairque.utils.lua_manager import LuaScriptManager
 
 if TYPE_CHECKING:
@@ -418,6 +420,20 @@ class TaskQueue:
     def resume(self) -> None:
         """Let a paused queue go on."""
         self.run(single(self.commands.policies.pause(paused=False)))
+
+    # --- cross-task data ---
+
+    def xcom(self, user_id: str, *, namespace: str = DEFAULT_NAMESPACE) -> XComManager:
+        """The cross-task data of a user. Closing the manager leaves this queue open.
+
+        Args:
+            user_id: Whose data.
+            namespace: Where the manager's calls go that name none.
+
+        Raises:
+            TaskValidationError: The user id or the namespace cannot be one.
+        """
+        return XComManager(self, user_id, namespace=namespace)
 
     # --- looking ---
 

@@ -211,6 +211,19 @@ def test_a_pipeline_of_handlers_tasks_needs_no_functions(queue: TaskQueue) -> No
     assert queue.run(queue.commands.inputs(task)).payload == {"before": "done"}
 
 
+def test_auto_xcom_publishes_a_result_under_the_name_of_its_step(queue: TaskQueue) -> None:
+    def run(number: int) -> Any:
+        named = tasks.published_later(number + 1).with_options(name="other")
+        return push(queue, tasks.published(number) >> named >> tasks.read_xcom("published", "other"))
+
+    with working(queue):
+        # Two runs of one pipeline do not see each other's.
+        handles = [run(1), run(10)]
+        assert [handle.result(timeout=10) for handle in handles] == [[1, 2], [10, 11]]
+    assert queue.xcom("u", namespace=handles[1].flow_id).pull_all() == {"published": 10, "other": 11}
+    assert queue.xcom("u").pull_all() == {}
+
+
 def test_the_etl_example_reports_on_real_files(tmp_path: Path) -> None:
     folder, target = ETL.parent.parent / "fairque/core", tmp_path / "report.md"
     command = [sys.executable, str(ETL), str(folder), str(target)]

@@ -13,6 +13,7 @@ from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ class _Driven:
         return repr(self._target)
 
     def _wrap(self, value: Any) -> Any:
-        if isinstance(value, (AsyncTaskHandle, AsyncPipelineHandle)):
+        if isinstance(value, (AsyncTaskHandle, AsyncPipelineHandle, AsyncXComManager)):
             return _Driven(self._loop, value)
         if isinstance(value, (list, tuple)):
             return type(value)(map(self._wrap, value)) if type(value) in {list, tuple} else value

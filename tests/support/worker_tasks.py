@@ -253,3 +253,18 @@ def text(size: int) -> str:
 @task(name="tests.length", max_retries=0)
 def length(value: str) -> int:
     return len(value)
+
+
+@task(name="tests.published", max_retries=0, auto_xcom=True)
+def published(value: int) -> int:
+    return value
+
+
+@task(name="tests.published_later", max_retries=0, auto_xcom=True)
+async def published_later(value: int) -> int:
+    return value
+
+
+@task(name="tests.read_xcom", max_retries=0)
+def read_xcom(context: TaskContext, *keys: str) -> list[Any]:
+    return [context.xcom.pull(key) for key in keys]

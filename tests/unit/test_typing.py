@@ -8,14 +8,19 @@ from typing import assert_type
 from fairque import (
     AsyncTaskHandle,
     AsyncTaskQueue,
+    AsyncXComManager,
     Pipeline,
     Task,
     TaskContext,
     TaskHandle,
     TaskQueue,
+    XComManager,
     parallel,
     sequential,
     task,
+    xcom_pull,
+    xcom_push,
+    xcom_task,
 )
 from fairque.core.pipeline import Parallel
 
@@ -139,3 +144,54 @@ def test_what_is_no_step_is_an_error_to_the_type_checker() -> None:
         (plain("a") >> lists()).with_options(name="etl")  # type: ignore[call-arg]
 
     assert callable(never_called)
+
+
+@task(name="typing.pushing")
+@xcom_push("key")
+def pushing(image: str, width: int = 1) -> str:
+    return image * width
+
+
+@task(name="typing.async_pushing")
+@xcom_push("key")
+async def async_pushing(image: str) -> int:
+    return len(image)
+
+
+@task(name="typing.pulling")
+@xcom_pull(image="key")
+def pulling(image: str, width: int) -> str:
+    return image * width
+
+
+@task(name="typing.async_both")
+@xcom_task(pull={"image": "key"}, push="length")
+async def async_both(image: str) -> int:
+    return len(image)
+
+
+def test_decorators_of_xcom_keep_the_result_s_type_and_a_push_the_arguments_as_well() -> None:
+    assert_type(pushing("a", width=2), Task[str])
+    assert_type(async_pushing("a"), Task[int])
+    assert_type(pulling(2), Task[str])
+    assert_type(async_both(), Task[int])
+
+    def never_called() -> None:
+        pushing(1)  # type: ignore[arg-type]
+        async_pushing("a", 2)  # type: ignore[call-arg]
+
+    assert callable(never_called)
+
+
+def test_the_xcom_of_a_context_takes_the_annotation_it_is_given() -> None:
+    def plainly(context: TaskContext) -> None:
+        xcom: XComManager = context.xcom
+        assert_type(xcom.delete("key"), bool)
+
+    async def on_asyncio(context: TaskContext, queue: AsyncTaskQueue) -> None:
+        xcom: AsyncXComManager = context.xcom
+        assert_type(await xcom.clear(), int)
+        assert_type(queue.xcom("u"), AsyncXComManager)
+
+    assert callable(plainly)
+    assert callable(on_asyncio)
