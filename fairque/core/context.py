@@ -24,7 +24,7 @@ class TaskContext:
         worker_id: Who runs it.
         deadline: `time.monotonic()` at which the attempt times out; None without a timeout.
         canceled: Becomes True when the task was canceled or the lease was lost: stop and return.
-        flow: The id of the pipeline run that the task belongs to; None if it belongs to none.
+        pipeline_id: The id of the pipeline that the task is a step of; None if it is none.
         open_xcom: Opens `xcom`. A worker gives it; a test may give one of its own.
     """
 
@@ -34,7 +34,7 @@ class TaskContext:
     worker_id: str = "local"
     deadline: float | None = None
     canceled: bool = field(default=False)
-    flow: str | None = None
+    pipeline_id: str | None = None
     open_xcom: Callable[[TaskContext], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -47,7 +47,7 @@ class TaskContext:
     # `xcom: XComManager = context.xcom`. (Nor may core know the classes: they belong to the queue.)
     @property
     def xcom(self) -> Any:
-        """The cross-task data of the task's user, in the namespace of its flow, or `default` without one.
+        """The cross-task data of the task's user, in the namespace of its pipeline, or `default` without one.
 
         In an `async def` an `AsyncXComManager`, whose methods are awaited; in a plain function an
         `XComManager`. What it writes counts only while this attempt holds the lease: a stale one gets

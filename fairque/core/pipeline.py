@@ -75,7 +75,7 @@ class Pipeline(Expression, Composable[R_co]):
         return outputs if self.ends_parallel else outputs[0]  # type: ignore[return-value]
 
     @property
-    def flow_id(self) -> str:
+    def pipeline_id(self) -> str:
         """The id that all its steps carry, which tells its tasks from others; made once."""
         return self._ids()[0]
 
@@ -93,7 +93,7 @@ class Pipeline(Expression, Composable[R_co]):
         return build(self, *self._ids(), user_id, options)
 
     def _ids(self) -> tuple[str, tuple[str, ...]]:
-        """The flow's id and one for each step: made when asked for, as most pipelines are only parts."""
+        """The pipeline's id and one for each step: made when asked for, as most pipelines are only parts."""
         with _lock:  # two threads that push it must push the same
             if self._identity is None:
                 _identify(self, (new_id(), tuple(new_id() for _ in range(self.size))))

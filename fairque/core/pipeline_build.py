@@ -28,14 +28,14 @@ class BuiltPipeline:
     """The tasks of a pipeline, ready to be pushed.
 
     Attributes:
-        flow_id: The id that all of them carry in their header.
+        pipeline_id: The id that all of them carry in their header.
         tasks: All, each after what it depends on. `depends_on` is complete and `pulls` empty.
         results: The last steps, in order: their results are the pipeline's.
         returns_list: Whether its result is the list of theirs, even of one, and not that of the only one.
         names: The tasks of each name, in the order in which the expression names them.
     """
 
-    flow_id: str
+    pipeline_id: str
     tasks: tuple[Task[Any], ...]
     results: tuple[Task[Any], ...]
     returns_list: bool
@@ -44,7 +44,7 @@ class BuiltPipeline:
 
 def build(
     whole: Expression,
-    flow_id: str,
+    pipeline_id: str,
     ids: Sequence[str],
     user_id: str | None,
     options: Mapping[str, Any],
@@ -56,7 +56,7 @@ def build(
     places = defaultdict[str, list[Step]](list)
     for step in steps:
         places[step.task.task_id].append(step)
-    _identify(steps, flow_id, ids)
+    _identify(steps, pipeline_id, ids)
     for step in steps:
         _connect(step, places)
     order = _order(steps)
@@ -68,7 +68,7 @@ def build(
         if step.task.name is not None:
             names[step.task.name].append(step.task)
     return BuiltPipeline(
-        flow_id,
+        pipeline_id,
         tuple(step.task for step in order),
         tuple(step.task for step in ends.exits),
         whole.ends_parallel,
@@ -85,8 +85,8 @@ def _label(steps: list[Step]) -> None:
         step.label = name if count[name] == 1 else f"{name} #{seen[name]}"
 
 
-def _identify(steps: list[Step], flow_id: str, ids: Sequence[str]) -> None:
-    """Give each step its new id, the flow's, and the user that the others have."""
+def _identify(steps: list[Step], pipeline_id: str, ids: Sequence[str]) -> None:
+    """Give each step its new id, the pipeline's, and the user that the others have."""
     users = sorted({step.task.user_id for step in steps if step.task.user_id is not None})
     if len(users) > 1:
         raise TaskValidationError(
@@ -104,7 +104,7 @@ def _identify(steps: list[Step], flow_id: str, ids: Sequence[str]) -> None:
                 "task_id out for the second"
             )
         taken[task_id] = step
-        header = msgspec.structs.replace(task.header, flow=flow_id)
+        header = msgspec.structs.replace(task.header, pipeline=pipeline_id)
         step.task = msgspec.structs.replace(task, task_id=task_id, user_id=user_id, header=header)
 
 

@@ -34,7 +34,7 @@ def xcom_push(
     Args:
         key: Under which other tasks of the user pull it.
         ttl: Seconds or timedelta until it expires; `queue.xcom_ttl` if not given.
-        namespace: That of the task's flow if not given, or `default` without one.
+        namespace: That of the task's pipeline if not given, or `default` without one.
 
     Raises:
         TaskValidationError: A value is out of its range, or what is decorated is no function.
@@ -81,7 +81,7 @@ def xcom_pull(
     Args:
         parameters: Keys by parameter, also for parameters called `default` and `namespace`.
         default: For each parameter whose key has no value.
-        namespace: That of the task's flow if not given, or `default` without one.
+        namespace: That of the task's pipeline if not given, or `default` without one.
         named: More keys by parameter.
 
     Raises:
@@ -119,7 +119,7 @@ def xcom_task(
         push: The key of the result.
         default: For each parameter whose key has no value.
         ttl: Of the result, as for `xcom_push`.
-        namespace: Of both; that of the task's flow if not given, or `default` without one.
+        namespace: Of both; that of the task's pipeline if not given, or `default` without one.
 
     Raises:
         TaskValidationError: As for the two; or there is nothing to pull and nothing to push.

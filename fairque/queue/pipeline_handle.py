@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 H = TypeVar("H", bound="_Handle[Any]")
 
-# The end of the last step is announced; a flow that cannot go on is seen by looking.
+# The end of the last step is announced; a pipeline that cannot go on is seen by looking.
 LOOK_SECONDS = 0.5
 STEPS_A_SECOND = 2_000  # that waiting for a large pipeline looks at, at the most
 
@@ -61,7 +61,7 @@ class _PipelineHandle(Generic[R, H]):
 
     Attributes:
         user_id: Whose pipeline it is.
-        flow_id: The id of this run: that of all its tasks, and the namespace of their XCom.
+        pipeline_id: The id of this run: that of all its tasks, and the namespace of their XCom.
         created: Whether any of its tasks is new.
         steps: A handle for each step, each after those it depends on.
     """
@@ -70,7 +70,7 @@ class _PipelineHandle(Generic[R, H]):
         self, commands: QueueCommands, user_id: str, built: BuiltPipeline, steps: Sequence[H]
     ) -> None:
         self.user_id = user_id
-        self.flow_id = built.flow_id
+        self.pipeline_id = built.pipeline_id
         self.steps = tuple(steps)
         self.created = any(step.created for step in steps)
         self._commands = commands
@@ -81,7 +81,7 @@ class _PipelineHandle(Generic[R, H]):
 
     def __repr__(self) -> str:
         name, steps = type(self).__name__, len(self.steps)
-        return f"<{name} user_id={self.user_id!r} flow_id={self.flow_id!r} steps={steps}>"
+        return f"<{name} user_id={self.user_id!r} pipeline_id={self.pipeline_id!r} steps={steps}>"
 
     def __getitem__(self, name: str) -> H:
         """The handle of the step of this name.
@@ -141,11 +141,11 @@ class _PipelineHandle(Generic[R, H]):
             fate = yield from step._fate_flow()  # noqa: SLF001 - a handle of ours
             if fate is None:
                 yield Listen(self._commands.keys.done(step.user_id, step.task_id))
-                fate = yield from self._await_flow(step, deadline, seconds)
+                fate = yield from self._await_step(step, deadline, seconds)
             results.append(step._outcome(*fate))  # noqa: SLF001 - as above
         return results if self._returns_list else results[0]
 
-    def _await_flow(self, step: H, deadline: float | None, seconds: float | None) -> Flow[Any]:
+    def _await_step(self, step: H, deadline: float | None, seconds: float | None) -> Flow[Any]:
         """The end of a step, or the error of the step that keeps the pipeline from ever coming to it."""
         topic = self._commands.keys.done(step.user_id, step.task_id)
         pause = max(LOOK_SECONDS, len(self.steps) / STEPS_A_SECOND)

@@ -66,7 +66,7 @@ class Slots:
             attempt=task.attempt,
             worker_id=self._worker_id,
             deadline=None if task.timeout is None else time.monotonic() + task.timeout,
-            flow=task.header.flow,
+            pipeline_id=task.header.pipeline,
             open_xcom=AttemptXCom(self._xcom, task),
         )
         running = Running(task, context)

@@ -70,7 +70,7 @@ class AttemptXCom:
         loop would wait for itself.
         """
         commands = self.worker.commands.xcom(
-            context.user_id, namespace=context.flow or DEFAULT_NAMESPACE, attempt=self.task
+            context.user_id, namespace=context.pipeline_id or DEFAULT_NAMESPACE, attempt=self.task
         )
         try:
             here = asyncio.get_running_loop()

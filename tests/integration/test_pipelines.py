@@ -220,7 +220,7 @@ def test_auto_xcom_publishes_a_result_under_the_name_of_its_step(queue: TaskQueu
         # Two runs of one pipeline do not see each other's.
         handles = [run(1), run(10)]
         assert [handle.result(timeout=10) for handle in handles] == [[1, 2], [10, 11]]
-    assert queue.xcom("u", namespace=handles[1].flow_id).pull_all() == {"published": 10, "other": 11}
+    assert queue.xcom("u", namespace=handles[1].pipeline_id).pull_all() == {"published": 10, "other": 11}
     assert queue.xcom("u").pull_all() == {}
 
 

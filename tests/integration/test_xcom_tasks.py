@@ -170,17 +170,17 @@ def test_a_handler_reaches_it_through_the_current_task(
     assert queue.xcom("u").pull_all() == {"key": {"a": 1}}
 
 
-@task(name="xcom.in_a_flow", max_retries=0)
-def in_a_flow(flow: str) -> Any:
+@task(name="xcom.in_a_pipeline", max_retries=0)
+def in_a_pipeline(run: str) -> Any:
     context = current_task()
-    context.flow = flow
-    context.xcom.push("key", flow)
+    context.pipeline_id = run
+    context.xcom.push("key", run)
     return [context.xcom.pull("key"), context.xcom.pull("key", default=None, namespace="default")]
 
 
-def test_two_runs_of_a_flow_do_not_mix(queue: TaskQueue, start: StartWorker) -> None:
+def test_two_runs_of_a_pipeline_do_not_mix(queue: TaskQueue, start: StartWorker) -> None:
     start()
-    handles = [queue.push(in_a_flow(flow), user_id="u") for flow in ("run 1", "run:2")]
+    handles = [queue.push(in_a_pipeline(run), user_id="u") for run in ("run 1", "run:2")]
     assert [handle.result(timeout=5) for handle in handles] == [["run 1", None], ["run:2", None]]
     assert queue.xcom("u").pull_all("run:2") == {"key": "run:2"}
     assert queue.xcom("u").pull_all() == {}

@@ -245,7 +245,7 @@ def test_the_same_pipeline_has_the_same_ids_and_another_composition_other_ones(
     other = sequential(whole.made).build()
     ids = {step.task_id for step in first.tasks}
     assert ids.isdisjoint(step.task_id for step in other.tasks)
-    assert first.flow_id != other.flow_id
+    assert first.pipeline_id != other.pipeline_id
 
 
 @given(EXPRESSIONS)
@@ -288,10 +288,10 @@ def test_an_id_that_was_given_stands_in_a_pipeline_once() -> None:
         (step >> extract() >> step).build()
 
 
-def test_all_steps_carry_the_flow_and_keep_their_own_names() -> None:
+def test_all_steps_carry_the_pipeline_and_keep_their_own_names() -> None:
     made = extract() >> load().with_options(name="store")
     built = made.build()
-    assert {step.header.flow for step in built.tasks} == {made.flow_id} == {built.flow_id}
+    assert {step.header.pipeline for step in built.tasks} == {made.pipeline_id} == {built.pipeline_id}
     assert [step.name for step in built.tasks] == ["extract", "store"]
     assert [step.header.step for step in built.tasks] == [None, "store"]
 
@@ -323,7 +323,7 @@ def test_options_go_to_every_step_and_leave_the_pipeline_as_it_was() -> None:
         for step in changed.build().tasks
     } == {(Priority.HIGH, 3.0, 1, "g", "u")}
     assert {(step.priority, step.user_id) for step in made.build().tasks} == {(Priority.NORMAL, None)}
-    assert changed.flow_id != made.flow_id
+    assert changed.pipeline_id != made.pipeline_id
     assert (type(changed), repr(changed)) == (type(made), repr(made))
 
 
