@@ -50,7 +50,7 @@ class Part:
     check: dict[str, list[str]] = field(default_factory=dict)
 
     def link(self, task: Task[Any], more: Sequence[str] = ()) -> None:
-        """Say what a task depends on; a repeat of its id changes nothing."""
+        """Say what a task depends on."""
         links = [*more, *map(escape, task.depends_on)]
         if links:
             self.depends_on.setdefault(_name(task), links)
@@ -75,6 +75,7 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
     """
     if not any(task.depends_on for task in tasks):
         return list(_by_size(range(len(tasks)), sizes)), []
+    tasks = _without_repeats(tasks)
     by_user: dict[str | None, list[int]] = defaultdict(list)
     for place, task in enumerate(tasks):
         by_user[task.user_id].append(place)
@@ -92,6 +93,21 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
         else:
             together += list(_by_size(places, sizes))
     return together, in_order
+
+
+def _without_repeats(tasks: Sequence[Task[Any]]) -> list[Task[Any]]:
+    """The tasks; of several with one id the first one counts, so the others depend on nothing.
+
+    What they depend on would else be written down for the first one, unchecked: they might even wait for each
+    other.
+    """
+    seen: set[tuple[str | None, str]] = set()
+    found = []
+    for task in tasks:
+        is_repeat = (task.user_id, task.task_id) in seen
+        seen.add((task.user_id, task.task_id))
+        found.append(replace(task, depends_on=()) if is_repeat else task)
+    return found
 
 
 def rest_by_user(tasks: Sequence[Task[Any]], first: Part) -> dict[str, int]:
