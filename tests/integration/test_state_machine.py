@@ -84,13 +84,29 @@ class Push:
 
 
 DELAY = st.sampled_from([None, None, None, 0, BLINK, AN_HOUR])
-# A few names, for the tasks of a graph to meet each other.
-SOME_IDS = st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True).map(tuple)
-POLICY = st.sampled_from(POLICIES)
+# What a task depends on: mostly on those before it, so that few pushes are cycles and most of them graphs.
+EARLIER = st.lists(st.integers(0, len(IDS)), min_size=1, max_size=3)
+ANY = st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True).map(tuple)
 NO_IDS: tuple[str, ...] = ()
 USER, ID, PRIORITY = st.sampled_from(USERS), st.sampled_from(IDS), st.integers(1, 6)
 FREE = st.builds(Push, USER, ID, PRIORITY, DELAY, st.just(NO_IDS), st.just("wait"))
-PUSHED = FREE | st.builds(Push, USER, ID, PRIORITY, DELAY, SOME_IDS, POLICY)
+
+
+def linked(user: str, place: int, numbers: list[int], others: tuple[str, ...] | None, push: Any) -> Push:
+    """A task that depends on some before it, or on any others if these are given."""
+    names = tuple(dict.fromkeys(IDS[number % place] for number in numbers)) if place else NO_IDS
+    priority, delay, policy = push
+    return Push(user, IDS[place], priority, delay, names if others is None else others, policy)
+
+
+LINKED = st.builds(
+    linked,
+    st.sampled_from(["a", "a", "ü", "a:b"]),
+    st.integers(0, len(IDS) - 1),
+    EARLIER,
+    st.none() | st.none() | st.none() | ANY,
+    st.tuples(PRIORITY, DELAY, st.sampled_from(POLICIES)),
+)
 MISSING = st.sampled_from(["wait", "wait", None])
 # What a worker may do with its attempts.
 EFFECTS = ("finish", "finish", "release", "renew", "let lapse", "retry at once", "retry later", "give up")
@@ -142,13 +158,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     # --- pushing ---
 
-    @initialize(tasks=st.lists(FREE, min_size=8, max_size=12), graph=st.lists(PUSHED, max_size=6))
-    def begin(self, tasks: list[Push], graph: list[Push]) -> None:
+    @initialize(graph=st.lists(LINKED, min_size=4, max_size=10), tasks=st.lists(FREE, min_size=4, max_size=8))
+    def begin(self, graph: list[Push], tasks: list[Push]) -> None:
         assert self.queue.pop("w") is None
-        self.push(tasks, None)
         self.push(graph, "wait")
+        self.push(tasks, None)
 
-    @rule(tasks=st.lists(PUSHED, min_size=1, max_size=6), missing=MISSING)
+    @rule(tasks=st.lists(FREE | LINKED | LINKED, min_size=1, max_size=6), missing=MISSING)
     def push(self, tasks: list[Push], missing: Any) -> None:
         batch = [push.task() for push in tasks]
         first: dict[tuple[str, str], Push] = {}
@@ -398,6 +414,10 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _named(self, one: int) -> tuple[str, str]:
         known = list(self.model.tasks)
+        if one % 2 and (
+            awaited := [key for key, task in self.model.tasks.items() if self.model.dependents(task)]
+        ):
+            return awaited[one % len(awaited)]
         return known[one] if one < len(known) else (USERS[one % 4], IDS[one % 6])
 
     def cancel(self, user: str, name: str, *, cascade: bool) -> None:
@@ -417,9 +437,12 @@ class QueueMachine(RuleBasedStateMachine):
         is_canceled = task.state is TaskState.CANCELED
         assert self.queue.cancel(user, name, cascade=cascade) is is_canceled
 
-    @rule(one=ONE, names=SOME_IDS, missing=MISSING)
+    @rule(one=ONE, names=ANY, missing=MISSING)
     def add_dependency(self, one: int, names: tuple[str, ...], missing: Any) -> None:
-        user, name = self._named(one)
+        waiting = [
+            key for key, task in self.model.tasks.items() if self._refusal(task, *key, (), None) is None
+        ]
+        user, name = waiting[one % len(waiting)] if waiting and one % 4 else self._named(one)
         task = self.model.tasks.get((user, name))
         problem = self._refusal(task, user, name, names, missing)
         if problem is not None:
