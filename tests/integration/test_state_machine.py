@@ -11,7 +11,7 @@ import itertools
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -54,7 +54,7 @@ MAX_RETRIES = 2
 KEPT = 0.001  # seconds: an ended task is gone with the first cleanup that waits for it
 
 settings.register_profile(
-    "ci", max_examples=45, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
+    "ci", max_examples=38, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
 )
 settings.register_profile("long", max_examples=1500, stateful_step_count=80, deadline=None, print_blob=True)
 PROFILE = settings.get_profile(os.environ.get("FAIRQUE_HYPOTHESIS", "ci"))
@@ -85,7 +85,7 @@ class Push:
 
 DELAY = st.sampled_from([None, None, None, 0, BLINK, AN_HOUR])
 # What a task depends on: mostly on those before it, so that few pushes are cycles and most of them graphs.
-EARLIER = st.lists(st.integers(0, len(IDS)), min_size=1, max_size=3)
+EARLIER = st.lists(st.integers(0, len(IDS)), max_size=3)
 ANY = st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True).map(tuple)
 NO_IDS: tuple[str, ...] = ()
 USER, ID, PRIORITY = st.sampled_from(USERS), st.sampled_from(IDS), st.integers(1, 6)
@@ -99,14 +99,13 @@ def linked(user: str, place: int, numbers: list[int], others: tuple[str, ...] | 
     return Push(user, IDS[place], priority, delay, names if others is None else others, policy)
 
 
+ANY_OR_NONE = st.none() | st.none() | st.none() | ANY
+MORE = st.tuples(PRIORITY, DELAY, st.sampled_from(POLICIES))
 LINKED = st.builds(
-    linked,
-    st.sampled_from(["a", "a", "ü", "a:b"]),
-    st.integers(0, len(IDS) - 1),
-    EARLIER,
-    st.none() | st.none() | st.none() | ANY,
-    st.tuples(PRIORITY, DELAY, st.sampled_from(POLICIES)),
+    linked, st.sampled_from(["a", "a", "ü", "a:b"]), st.integers(0, len(IDS) - 1), EARLIER, ANY_OR_NONE, MORE
 )
+# All ids of a user, in one graph.
+GRAPH = st.tuples(*(st.builds(linked, st.just("a"), st.just(i), EARLIER, st.none(), MORE) for i in range(6)))
 MISSING = st.sampled_from(["wait", "wait", None])
 # What a worker may do with its attempts.
 EFFECTS = ("finish", "finish", "release", "renew", "let lapse", "retry at once", "retry later", "give up")
@@ -158,11 +157,15 @@ class QueueMachine(RuleBasedStateMachine):
 
     # --- pushing ---
 
-    @initialize(graph=st.lists(LINKED, min_size=4, max_size=10), tasks=st.lists(FREE, min_size=4, max_size=8))
-    def begin(self, graph: list[Push], tasks: list[Push]) -> None:
+    @initialize(
+        first=GRAPH,
+        second=GRAPH,
+        others=st.lists(FREE, min_size=2, max_size=6),
+    )
+    def begin(self, first: Sequence[Push], second: Sequence[Push], others: list[Push]) -> None:
         assert self.queue.pop("w") is None
-        self.push(graph, "wait")
-        self.push(tasks, None)
+        self.push([*first[::-1], *others], None)
+        self.push([replace(push, user="ü") for push in second], None)
 
     @rule(tasks=st.lists(FREE | LINKED | LINKED, min_size=1, max_size=6), missing=MISSING)
     def push(self, tasks: list[Push], missing: Any) -> None:
@@ -233,7 +236,7 @@ class QueueMachine(RuleBasedStateMachine):
         users=st.sampled_from([None, None, ["a"], ["a:b", "b"], ["ü", "stranger"], []]),
         steal=st.sampled_from([False, False, True]),
         short=st.sampled_from([False, False, True]),
-        then=st.sampled_from(["nothing", "nothing", *EFFECTS]),
+        then=st.sampled_from(["nothing", "nothing", "finish", "finish", "give up", *EFFECTS]),
     )
     def claim_and(self, limit: int, users: list[str] | None, steal: bool, short: bool, then: str) -> None:
         batch = self.claim(limit, users, steal=steal, short=short)
