@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fairque.core.calls import Call, Flow
 
 AT_ONCE = 100  # tasks that one script looks at
-IDS_IN_REPLY = 5_000  # beyond which it looks at no more
+IDS_IN_REPLY = 20_000  # beyond which it looks at no more; also the most neighbours of one task that are seen
 OPEN = 0  # the score of a blocker (includes/dependencies.lua)
 
 
@@ -28,10 +28,11 @@ def walk(
 ) -> Flow[TaskGraph]:
     """All tasks that hang together with one, up to `limit`; `look` makes the call for some members."""
     nodes: dict[str, GraphNode] = {}
-    waiting, seen = [task_id], {task_id}
+    waiting, seen, is_cut = [task_id], {task_id}, False
     while waiting and len(nodes) < limit:
         asked = waiting[: min(AT_ONCE, limit - len(nodes))]
-        reply = yield look([member(user_id, name) for name in asked], min(IDS_IN_REPLY, limit + 1))
+        most = min(IDS_IN_REPLY, limit + 1)
+        reply = yield look([member(user_id, name) for name in asked], most)
         del waiting[: len(reply)]
         for name, found in zip(asked, reply, strict=False):
             node = _node(name, *found)
@@ -40,11 +41,12 @@ def walk(
                     raise TaskNotFoundError(user_id, task_id)
                 continue
             nodes[name] = node
+            is_cut = is_cut or max(len(found[2]), len(found[3])) >= 2 * most
             for near in (*node.depends_on, *node.dependents):
                 if near not in seen:
                     seen.add(near)
                     waiting.append(near)
-    return TaskGraph(user_id, task_id, nodes, is_whole=not waiting)
+    return TaskGraph(user_id, task_id, nodes, is_whole=not waiting and not is_cut)
 
 
 def _node(
