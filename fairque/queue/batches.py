@@ -28,7 +28,7 @@ CHUNK_EDGES = 2_000
 WHOLE_GRAPH = 1_000  # tasks of a graph that is pushed by one script
 WHOLE_GRAPH_EDGES = 10_000
 MOST_COUNTED = 10_000  # users of a batch in several chunks for whom the first asks whether there is room
-MOST_CHECKED = 10_000  # dependencies outside of a graph that its first push asks for
+MOST_CHECKED = 10_000  # dependencies outside of a batch that its first push asks for
 GATE_MS = 600_000  # a graph whose push goes no further for so long is given up
 
 
@@ -40,7 +40,7 @@ class Part:
         places: Which tasks of the batch it brings.
         depends_on: Ids by member, escaped; also of tasks that an earlier part brought.
         gate: Holds the graph until a part `opens` it.
-        check: What later parts depend on outside of the graph, as `depends_on`.
+        check: In the first part: what later ones depend on outside of the batch, as `depends_on`.
     """
 
     places: list[int] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Part:
     check: dict[str, list[str]] = field(default_factory=dict)
 
     def link(self, task: Task[Any], more: Sequence[str] = ()) -> None:
-        """Say what a task depends on; a repeat of its id changes nothing."""
+        """Say what a task depends on."""
         links = [*more, *map(escape, task.depends_on)]
         if links:
             self.depends_on.setdefault(_name(task), links)
@@ -63,7 +63,7 @@ class Part:
             "gate": self.gate,
             "gate_ms": GATE_MS if self.gate else None,
             "opens": self.opens or None,
-            "check": self.check or None,
+            "check": None if missing == "wait" else self.check or None,
         }
 
 
@@ -75,6 +75,7 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
     """
     if not any(task.depends_on for task in tasks):
         return list(_by_size(range(len(tasks)), sizes)), []
+    tasks = _without_repeats(tasks)
     by_user: dict[str | None, list[int]] = defaultdict(list)
     for place, task in enumerate(tasks):
         by_user[task.user_id].append(place)
@@ -91,7 +92,23 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
             in_order += _gated([tasks[place] for place in graphs[user]], graphs[user], sizes)
         else:
             together += list(_by_size(places, sizes))
+    (together or in_order)[0].check = _outside(tasks)
     return together, in_order
+
+
+def _without_repeats(tasks: Sequence[Task[Any]]) -> list[Task[Any]]:
+    """The tasks; of several with one id the first one counts, so the others depend on nothing.
+
+    What they depend on would else be written down for the first one, unchecked: they might even wait for each
+    other.
+    """
+    seen: set[tuple[str | None, str]] = set()
+    found = []
+    for task in tasks:
+        is_repeat = (task.user_id, task.task_id) in seen
+        seen.add((task.user_id, task.task_id))
+        found.append(replace(task, depends_on=()) if is_repeat else task)
+    return found
 
 
 def rest_by_user(tasks: Sequence[Task[Any]], first: Part) -> dict[str, int]:
@@ -157,7 +174,6 @@ def _gated(tasks: Sequence[Task[Any]], places: Sequence[int], sizes: Sequence[in
             (0, CHUNK_EDGES) if others else (total + sizes[place], edges + len(task.depends_on) + 1)
         )
     parts[-1].opens = True
-    parts[0].check = _outside(tasks, within)
     return parts
 
 
@@ -175,14 +191,16 @@ def _slices(task: Task[Any]) -> list[Task[Any]]:
     return [replace(task, depends_on=task.depends_on[start : start + CHUNK_EDGES]) for start in starts]
 
 
-def _outside(tasks: Sequence[Task[Any]], within: set[str]) -> dict[str, list[str]]:
+def _outside(tasks: Sequence[Task[Any]]) -> dict[str, list[str]]:
     """What the tasks depend on outside of the batch, each once."""
-    seen: set[str] = set()
+    within = {(task.user_id, task.task_id) for task in tasks}
+    seen: set[tuple[str | None, str]] = set()
     found: dict[str, list[str]] = defaultdict(list)
     for task in tasks:
         for dependency in task.depends_on:
-            if dependency not in within and dependency not in seen and len(seen) < MOST_CHECKED:
-                seen.add(dependency)
+            key = (task.user_id, dependency)
+            if key not in within and key not in seen and len(seen) < MOST_CHECKED:
+                seen.add(key)
                 found[_name(task)].append(escape(dependency))
     return dict(found)
 

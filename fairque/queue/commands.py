@@ -150,8 +150,12 @@ class QueueCommands:
     def push(self, task: Task[Any], *, missing: Missing | None = None, **options: Any) -> Flow[Receipt]:
         """Push one task; `options` as for `Task.with_options`."""
         prepared, record = self._ready(task, options)
-        parts, _ = parts_of([prepared], [len(record)])
-        created = yield self._push_call([prepared], [record], parts[0], check_missing(missing))
+        check_missing(missing)
+        together, in_order = parts_of([prepared], [len(record)])
+        created: list[bool] = []
+        for part in together + in_order:  # several only if it depends on thousands
+            tasks, records = ([prepared], [record]) if part.places else ([], [])
+            created += yield self._push_call(tasks, records, part, missing)
         return Receipt(prepared, created[0])
 
     def push_batch(
@@ -243,7 +247,7 @@ class QueueCommands:
     ) -> Call[list[bool]]:
         """`rest` counts what comes with other parts of a batch, by user."""
         options = self._push_options
-        if rest or part.depends_on or part.gate:
+        if rest or part.depends_on or part.gate or part.check:
             options = self._options(
                 **self._ending, max_queued=self.config.max_queued, rest=rest or None, **part.options(missing)
             )

@@ -4,8 +4,8 @@
 --   pushes the first one has here how many tasks of each user come after it, so that all of it is refused or none),
 --   depends_on (ids of dependencies by member; of this push or known), missing ('wait' where they may be neither)
 --   and for a graph in several pushes: gate (a member; tasks that name it among their dependencies wait until it
---   opens), gate_ms (for how long it stays without another push), opens (in the last one), check (what the later
---   ones depend on outside of the graph, as depends_on)
+--   opens), gate_ms (for how long it stays without another push), opens (in the last one), check (in the
+--   first push of a batch: what the later ones depend on outside of it, as depends_on)
 --   arguments: user, id, record for each task (ids escaped)
 -- Returns 1 for each task that was created, 0 for each that was known and stays as it is.
 --- @include "includes/shard"
@@ -117,11 +117,16 @@ for member, dependencies in pairs(links) do
   end
 end
 if opts.gate then
-  redis.call('ZADD', root .. 'gates', now + opts.gate_ms, opts.gate)
+  -- One that opens just now, or is given up, goes on with it whatever a repeat of the push says.
+  if not redis.call('ZSCORE', root .. 'releasing', opts.gate) then
+    redis.call('ZADD', root .. 'gates', now + opts.gate_ms, opts.gate)
+  end
 end
 if opts.opens then
-  redis.call('ZREM', root .. 'gates', opts.gate)
-  redis.call('ZADD', root .. 'releasing', now_us, opts.gate)
+  if not redis.call('ZSCORE', root .. 'releasing', opts.gate) then
+    redis.call('ZREM', root .. 'gates', opts.gate)
+    redis.call('ZADD', root .. 'releasing', now_us, opts.gate)
+  end
   release_some()
   ready = true -- whoever wakes goes on with it
 end

@@ -244,3 +244,22 @@ def test_what_waits_in_vain_is_canceled_when_the_failed_task_is_forgotten(open_q
     queue.cleanup_expired_tasks()
     queue.cleanup_expired_tasks()
     assert state(queue, "b") == "CANCELED"
+
+
+def test_of_a_task_that_comes_twice_in_a_batch_the_first_one_counts(queue: TaskQueue) -> None:
+    queue.push_batch([make("u", "b"), make("u", "a"), make("u", "a", depends_on=["b", "unknown"])])
+    assert queue.get("u", "a").depends_on == ()  # type: ignore[union-attr]
+    # What the second one depends on would close a cycle that nobody has looked for.
+    queue.push_batch([make("u", "c"), make("u", "d", depends_on=["c"]), make("u", "c", depends_on=["d"])])
+    assert names(drain(queue)) == ["b", "a", "c", "d"]
+
+
+def test_a_canceled_task_waits_for_nothing_and_is_part_of_no_cycle(queue: TaskQueue) -> None:
+    queue.push(make("u", "b", depends_on=["a"]), missing="wait")
+    queue.cancel("u", "b")
+    queue.push(make("u", "a", depends_on=["b"], on_upstream_failure="run"))
+    queue.push(make("u", "c"))
+    queue.push(make("u", "d", depends_on=["c"]))
+    queue.cancel("u", "d")
+    assert queue.add_dependency("u", "c", "d") is TaskState.DEFERRED
+    assert names(drain(queue)) == ["a"]

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,14 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig, Retention
-from fairque.core.exceptions import LeaseLostError, TaskNotFoundError, TaskStateError
+from fairque.core.exceptions import (
+    DependencyCycleError,
+    LeaseLostError,
+    TaskNotFoundError,
+    TaskStateError,
+    UnknownDependencyError,
+)
+from fairque.core.keys import escape
 from fairque.core.models import Task, TaskState
 from fairque.core.retry import Retry
 from fairque.queue.queue import TaskQueue
@@ -34,118 +42,76 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import BLINK, server_ms, sleep_past
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import check_invariants
+from tests.support.queue_model import ENDED, POLICIES, Model, ModelTask
 
 USERS = ("a", "b", "a:b", "ü")
 IDS = ("1", "2", "3:", "%3A", "5", "6")
 AN_HOUR = 3600.0
+AGEING = 1e7
+CRITICAL, CRITICAL_BAND = 6, 4e15  # as in includes/lane.lua
 MAX_CRASHES = 2
 MAX_RETRIES = 2
 KEPT = 0.001  # seconds: an ended task is gone with the first cleanup that waits for it
 
 settings.register_profile(
-    "ci", max_examples=45, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
+    "ci", max_examples=38, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
 )
 settings.register_profile("long", max_examples=1500, stateful_step_count=80, deadline=None, print_blob=True)
 PROFILE = settings.get_profile(os.environ.get("FAIRQUE_HYPOTHESIS", "ci"))
 
 
-PUSHED = st.tuples(
-    st.sampled_from(USERS),
-    st.sampled_from(IDS),
-    st.integers(1, 6),
-    st.sampled_from([None, None, None, 0, BLINK, AN_HOUR]),
+@dataclass(frozen=True)
+class Push:
+    """What is pushed, without its payload."""
+
+    user: str
+    name: str
+    priority: int
+    delay: float | None
+    depends_on: tuple[str, ...]
+    policy: str
+
+    def task(self) -> Task[Any]:
+        return Task.create(
+            user_id=self.user,
+            task_id=self.name,
+            priority=self.priority,
+            delay=self.delay,
+            depends_on=self.depends_on,
+            on_upstream_failure=self.policy,  # type: ignore[arg-type]
+            payload=[self.user, self.name],
+        )
+
+
+DELAY = st.sampled_from([None, None, None, 0, BLINK, AN_HOUR])
+# What a task depends on: mostly on those before it, so that few pushes are cycles and most of them graphs.
+EARLIER = st.lists(st.integers(0, len(IDS)), max_size=3)
+ANY = st.lists(st.sampled_from(IDS), min_size=1, max_size=3, unique=True).map(tuple)
+NO_IDS: tuple[str, ...] = ()
+USER, ID, PRIORITY = st.sampled_from(USERS), st.sampled_from(IDS), st.integers(1, 6)
+FREE = st.builds(Push, USER, ID, PRIORITY, DELAY, st.just(NO_IDS), st.just("wait"))
+
+
+def linked(user: str, place: int, numbers: list[int], others: tuple[str, ...] | None, push: Any) -> Push:
+    """A task that depends on some before it, or on any others if these are given."""
+    names = tuple(dict.fromkeys(IDS[number % place] for number in numbers)) if place else NO_IDS
+    priority, delay, policy = push
+    return Push(user, IDS[place], priority, delay, names if others is None else others, policy)
+
+
+ANY_OR_NONE = st.none() | st.none() | st.none() | ANY
+MORE = st.tuples(PRIORITY, DELAY, st.sampled_from(POLICIES))
+LINKED = st.builds(
+    linked, st.sampled_from(["a", "a", "ü", "a:b"]), st.integers(0, len(IDS) - 1), EARLIER, ANY_OR_NONE, MORE
 )
+# All ids of a user, in one graph.
+GRAPH = st.tuples(*(st.builds(linked, st.just("a"), st.just(i), EARLIER, st.none(), MORE) for i in range(6)))
+MISSING = st.sampled_from(["wait", "wait", None])
 # What a worker may do with its attempts.
 EFFECTS = ("finish", "finish", "release", "renew", "let lapse", "retry at once", "retry later", "give up")
 # Which attempts a worker speaks for, counted from the latest; which task an operator names.
 SOME = st.lists(st.integers(0, 9), min_size=1, max_size=4)
 ONE = st.integers(0, len(USERS) * len(IDS))
-
-
-@dataclass
-class ModelTask:
-    """What the model knows of one task."""
-
-    user: str
-    name: str
-    priority: int
-    order: int  # a tick: the order in which places were taken
-    state: TaskState = TaskState.QUEUED
-    attempt: int = 0
-    failures: int = 0
-    crashes: int = 0
-    failure_type: str | None = None
-    overdue: bool = False  # its lease has run out
-    due: bool = False  # scheduled, and its time has come
-    failed_attempt: int | None = None
-    life: int = 0
-    claimed_order: int = 0  # its place when its last attempt began
-
-    @property
-    def place(self) -> tuple[int, int]:
-        return (-self.priority, self.order)
-
-
-@dataclass
-class Model:
-    """The queue as the design has it: users, virtual times, and each task in one state."""
-
-    tasks: dict[tuple[str, str], ModelTask] = field(default_factory=dict)
-    v: dict[str, float] = field(default_factory=lambda: dict.fromkeys(USERS, 0.0))
-    ready: set[str] = field(default_factory=set)  # the users in the ring
-    floor: float = 0.0
-    totals: Counter[str] = field(default_factory=Counter)
-    ticks: Any = field(default_factory=lambda: itertools.count(1))
-    lives: Any = field(default_factory=lambda: itertools.count(1))
-
-    def of(self, *states: TaskState) -> list[ModelTask]:
-        return [task for task in self.tasks.values() if task.state in states]
-
-    def lane(self, user: str) -> list[ModelTask]:
-        mine = [task for task in self.of(TaskState.QUEUED) if task.user == user]
-        return sorted(mine, key=lambda task: task.place)
-
-    def settle(self) -> None:
-        """In the ring if and only if there is ready work; who enters starts at the floor or its debt."""
-        now_ready = {user for user in USERS if self.lane(user)}
-        floor = min((self.v[user] for user in self.ready), default=self.floor)
-        for user in now_ready - self.ready:
-            self.v[user] = max(self.v[user], floor)
-        self.ready = now_ready
-
-    def take_place(self, task: ModelTask) -> None:
-        task.state, task.order = TaskState.QUEUED, next(self.ticks)
-
-    def promote(self) -> None:
-        for task in sorted(self.of(TaskState.SCHEDULED), key=lambda task: task.order):
-            if task.due:
-                task.state, task.due = TaskState.QUEUED, False  # it has its tick since it was scheduled
-        self.settle()
-
-    def claim(self, users: list[str] | None, limit: int, *, steal: bool, short: bool) -> list[ModelTask]:
-        self.promote()
-        taken: list[ModelTask] = []
-        among = self.ready if users is None else self.ready & set(users)
-        lanes = {user: self.lane(user) for user in among}
-        served = None
-        while len(taken) < limit and any(lanes.values()):
-            user = min((u for u in lanes if lanes[u]), key=lambda u: (self.v[u], u.encode()))
-            task = lanes[user].pop(0)
-            served = self.v[user] if served is None else max(served, self.v[user])
-            self.v[user] += 1
-            task.state, task.attempt, task.overdue = TaskState.STARTED, task.attempt + 1, short
-            task.claimed_order = task.order
-            taken.append(task)
-        if served is not None:
-            self.floor = max(self.floor, served)
-        self.settle()
-        self.totals["started"] += len(taken)
-        self.totals["stolen"] += len(taken) if steal else 0
-        return taken
-
-    def end(self, task: ModelTask, state: TaskState) -> None:
-        task.state, task.overdue, task.due = state, False, False
-        self.totals[state.value.lower()] += 1
 
 
 @dataclass(frozen=True)
@@ -168,7 +134,7 @@ class QueueMachine(RuleBasedStateMachine):
         prefix = f"machine-{os.getpid()}-{next(self.numbers)}"
         queue = QueueConfig(
             prefix=prefix,
-            ageing_seconds=1e7,
+            ageing_seconds=AGEING,
             lease_seconds=AN_HOUR,
             max_crashes=MAX_CRASHES,
             max_retries=MAX_RETRIES,
@@ -179,7 +145,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.queue: TaskQueue = open_face(self.face, FairQueueConfig(redis=redis, queue=queue))
         self.raw = Redis(unix_socket_path=self.server.socket_path)
         self.root = f"{prefix}:{{default:0}}"
-        self.model = Model()
+        self.model = Model(USERS)
         self.held: list[Held] = []  # every attempt that a worker may still speak for, zombies included
 
     def teardown(self) -> None:
@@ -191,42 +157,77 @@ class QueueMachine(RuleBasedStateMachine):
 
     # --- pushing ---
 
-    @initialize(tasks=st.lists(PUSHED, min_size=8, max_size=12))
-    def begin(self, tasks: list[tuple[str, str, int, float | None]]) -> None:
+    @initialize(
+        first=GRAPH,
+        second=GRAPH,
+        others=st.lists(FREE, min_size=2, max_size=6),
+    )
+    def begin(self, first: Sequence[Push], second: Sequence[Push], others: list[Push]) -> None:
         assert self.queue.pop("w") is None
-        self.push(tasks)
+        self.push([*first[::-1], *others], None)
+        self.push([replace(push, user="ü") for push in second], None)
 
-    @rule(tasks=st.lists(PUSHED, min_size=1, max_size=6))
-    def push(self, tasks: list[tuple[str, str, int, float | None]]) -> None:
-        handles = self.queue.push_batch(
-            [
-                Task.create(user_id=user, task_id=name, priority=priority, delay=delay, payload=[user, name])
-                for user, name, priority, delay in tasks
-            ]
-        )
+    @rule(tasks=st.lists(FREE | LINKED | LINKED, min_size=1, max_size=6), missing=MISSING)
+    def push(self, tasks: list[Push], missing: Any) -> None:
+        batch = [push.task() for push in tasks]
+        first: dict[tuple[str, str], Push] = {}
+        for push in tasks:
+            first.setdefault((push.user, push.name), push)
+        new = {key: push.depends_on for key, push in first.items() if key not in self.model.tasks}
+        problem = self._problem(first, new, missing)
+        if problem is not None:
+            with pytest.raises(problem):
+                self.queue.push_batch(batch, missing=missing)
+            return
+        handles = self.queue.push_batch(batch, missing=missing)
         pushed = server_ms(self.raw)
-        blinks = False
-        for handle, (user, name, priority, delay) in zip(handles, tasks, strict=True):
-            known = (user, name) in self.model.tasks
-            assert handle.created is not known
-            if known:
-                continue
-            task = ModelTask(user, name, priority, next(self.model.ticks), life=next(self.model.lives))
-            self.model.tasks[user, name] = task
-            self.model.totals["pushed"] += 1
-            if delay:
-                task.state, task.due = TaskState.SCHEDULED, delay == BLINK
-                blinks = blinks or task.due
-        self._reorder_delayed(handles, tasks)
-        self.model.settle()
-        if blinks:
+        assert [handle.created for handle in handles] == [
+            first[push.user, push.name] is push and (push.user, push.name) in new for push in tasks
+        ]
+        self._arrive([push for key, push in first.items() if key in new])
+        if any(push.delay == BLINK for push in tasks):
             sleep_past(self.raw, pushed + 5)
 
-    def _reorder_delayed(self, handles: Any, tasks: Any) -> None:
-        # A short delay moves a task behind what was pushed within that millisecond: give it a later tick.
-        for handle, (user, name, _, delay) in zip(handles, tasks, strict=True):
-            if handle.created and delay:
-                self.model.tasks[user, name].order = next(self.model.ticks)
+    def _problem(
+        self,
+        first: dict[tuple[str, str], Push],
+        new: dict[tuple[str, str], tuple[str, ...]],
+        missing: str | None,
+    ) -> type[Exception] | None:
+        """Why a push is refused: a cycle in the batch, an unknown task, or a cycle through known ones."""
+        if any(Model(USERS).cycles({key: push.depends_on for key, push in first.items()})):
+            return DependencyCycleError
+        for (user, _), names in new.items():
+            known = (self.model.tasks.keys() | new.keys()) if missing is None else None
+            if known is not None and any((user, name) not in known for name in names):
+                return UnknownDependencyError
+        return DependencyCycleError if any(self.model.cycles(new)) else None
+
+    def _arrive(self, pushed: Sequence[Push]) -> None:
+        doomed, delayed = [], []
+        for push in pushed:
+            task = ModelTask(push.user, push.name, push.priority, next(self.model.ticks), policy=push.policy)
+            task.life, task.is_late = next(self.model.lives), push.delay == AN_HOUR
+            coming = {other.name for other in pushed if other.user == push.user}
+            is_doomed = self.model.link(task, push.depends_on, coming)
+            self.model.tasks[push.user, push.name] = task
+            self.model.totals["pushed"] += 1
+            if is_doomed:
+                self.model.end(task, TaskState.CANCELED)
+                doomed.append(task)
+            elif task.is_blocked:
+                task.state = TaskState.DEFERRED
+            elif push.delay:
+                task.state = TaskState.SCHEDULED
+            if push.delay:
+                delayed.append((task, push))
+        self.model.release(doomed)
+        for task, push in delayed:
+            if push.delay == BLINK and task.state in {TaskState.SCHEDULED, TaskState.QUEUED}:
+                # It is ready by the next step, and by a millisecond behind what was pushed with it.
+                task.state, task.due = TaskState.SCHEDULED, True
+            task.order = next(self.model.ticks)
+        self.model.settle()
 
     # --- claiming ---
 
@@ -235,7 +236,7 @@ class QueueMachine(RuleBasedStateMachine):
         users=st.sampled_from([None, None, ["a"], ["a:b", "b"], ["ü", "stranger"], []]),
         steal=st.sampled_from([False, False, True]),
         short=st.sampled_from([False, False, True]),
-        then=st.sampled_from(["nothing", "nothing", *EFFECTS]),
+        then=st.sampled_from(["nothing", "nothing", "finish", "finish", "give up", *EFFECTS]),
     )
     def claim_and(self, limit: int, users: list[str] | None, steal: bool, short: bool, then: str) -> None:
         batch = self.claim(limit, users, steal=steal, short=short)
@@ -297,13 +298,15 @@ class QueueMachine(RuleBasedStateMachine):
         return task if fits else None
 
     def finish(self, batch: list[Held]) -> None:
-        lost = []
+        lost, ended = [], []
         for held in batch:
             task = self._holder(held)
             if task is not None:
                 self.model.end(task, TaskState.FINISHED)
+                ended.append(task)
             elif (current := self._current(held)) is None or current.state is not TaskState.FINISHED:
                 lost.append((held.task.user_id, held.task.task_id))
+        self.model.release(ended)
         self.model.settle()
         self._refused(lost, lambda: self.queue.finish_batch((held.task, "done") for held in batch))
 
@@ -326,6 +329,7 @@ class QueueMachine(RuleBasedStateMachine):
             else:
                 task.failure_type = "invalid" if kind == "give up" else "failed"
                 self.model.end(task, TaskState.FAILED)
+                self.model.release([task])
         self.model.settle()
         error = Retry(delay=BLINK if kind == "retry at once" else AN_HOUR)
         failure_type = "invalid" if kind == "give up" else "failed"
@@ -380,6 +384,7 @@ class QueueMachine(RuleBasedStateMachine):
         taken = self.queue.reclaim(limit)
         assert len(taken) == min(limit, len(overdue))
         assert set(taken) <= {(task.user, task.name) for task in overdue}
+        ended = []
         for user, name in taken:
             task = self.model.tasks[user, name]
             task.crashes, task.overdue = task.crashes + 1, False
@@ -387,8 +392,10 @@ class QueueMachine(RuleBasedStateMachine):
             if task.crashes >= MAX_CRASHES:
                 task.failure_type = "poisoned"
                 self.model.end(task, TaskState.FAILED)
+                ended.append(task)
             else:
                 task.state = TaskState.QUEUED  # at its old place
+        self.model.release(ended)
         self.model.settle()
 
     @rule(limit=st.integers(1, 5))
@@ -397,28 +404,74 @@ class QueueMachine(RuleBasedStateMachine):
         self.claim(limit, None, steal=False, short=True)
         self.reclaim(100)
 
-    @rule(one=ONE, what=st.sampled_from(["cancel", "requeue", "requeue", "requeue all"]))
+    @rule(one=ONE, what=st.sampled_from(["cancel", "cascade", "requeue", "requeue", "requeue all"]))
     def operate(self, one: int, what: str) -> None:
-        known = list(self.model.tasks)
-        user, name = known[one] if one < len(known) else (USERS[one % 4], IDS[one % 6])
-        if what == "cancel":
-            self.cancel(user, name)
+        user, name = self._named(one)
+        if what in {"cancel", "cascade"}:
+            self.cancel(user, name, cascade=what == "cascade")
         elif what == "requeue":
             self.requeue(user, name)
         else:
             for task in self.model.of(TaskState.FAILED):
                 self.requeue(task.user, task.name)
 
-    def cancel(self, user: str, name: str) -> None:
+    def _named(self, one: int) -> tuple[str, str]:
+        known = list(self.model.tasks)
+        if one % 2 and (
+            awaited := [key for key, task in self.model.tasks.items() if self.model.dependents(task)]
+        ):
+            return awaited[one % len(awaited)]
+        return known[one] if one < len(known) else (USERS[one % 4], IDS[one % 6])
+
+    def cancel(self, user: str, name: str, *, cascade: bool) -> None:
         task = self.model.tasks.get((user, name))
         if task is None:
             with pytest.raises(TaskNotFoundError):
-                self.queue.cancel(user, name)
+                self.queue.cancel(user, name, cascade=cascade)
             return
-        if not task.state.is_terminal:
+        was_live = not task.state.is_terminal
+        if cascade and task.state is not TaskState.FINISHED:
+            task.spread = "all"
+        if was_live:
             self.model.end(task, TaskState.CANCELED)
-            self.model.settle()
-        assert self.queue.cancel(user, name) is (task.state is TaskState.CANCELED)
+        if was_live or (cascade and task.state is not TaskState.FINISHED):
+            self.model.release([task])
+        self.model.settle()
+        is_canceled = task.state is TaskState.CANCELED
+        assert self.queue.cancel(user, name, cascade=cascade) is is_canceled
+
+    @rule(one=ONE, names=ANY, missing=MISSING)
+    def add_dependency(self, one: int, names: tuple[str, ...], missing: Any) -> None:
+        waiting = [
+            key for key, task in self.model.tasks.items() if self._refusal(task, *key, (), None) is None
+        ]
+        user, name = waiting[one % len(waiting)] if waiting and one % 4 else self._named(one)
+        task = self.model.tasks.get((user, name))
+        problem = self._refusal(task, user, name, names, missing)
+        if problem is not None:
+            with pytest.raises(problem):
+                self.queue.add_dependency(user, name, names, missing=missing)
+            return
+        assert task is not None
+        is_doomed = self.model.link(task, names)
+        if is_doomed:
+            self.model.end(task, TaskState.CANCELED)
+            self.model.release([task])
+        elif task.is_blocked:
+            task.state, task.due = TaskState.DEFERRED, False
+        self.model.settle()
+        assert self.queue.add_dependency(user, name, names, missing=missing) is task.state
+
+    def _refusal(
+        self, task: ModelTask | None, user: str, name: str, names: tuple[str, ...], missing: str | None
+    ) -> type[Exception] | None:
+        if task is None:
+            return TaskNotFoundError
+        if task.state.is_terminal or task.state is TaskState.STARTED or task.attempt:
+            return TaskStateError
+        if missing is None and any((user, other) not in self.model.tasks for other in names):
+            return UnknownDependencyError
+        return DependencyCycleError if any(self.model.cycles({(user, name): names})) else None
 
     def requeue(self, user: str, name: str) -> None:
         task = self.model.tasks.get((user, name))
@@ -428,7 +481,7 @@ class QueueMachine(RuleBasedStateMachine):
             return
         self.queue.requeue(task.user, task.name)
         task.failures = task.crashes = 0
-        task.failure_type = None
+        task.failure_type = task.spread = None
         self.model.take_place(task)
         self.model.totals["requeued"] += 1
         self.model.settle()
@@ -438,11 +491,34 @@ class QueueMachine(RuleBasedStateMachine):
         if seldom:
             return
         sleep_past(self.raw, server_ms(self.raw) + 3)
-        ended = self.model.of(TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED)
+        if self.model.edges():
+            self.clean_all()
+            return
+        ended = self.model.of(*ENDED)
         assert self.queue.cleanup_expired_tasks(limit) == min(limit, len(ended))
         for task in ended:
             if self.queue.get(task.user, task.name) is None:
                 del self.model.tasks[task.user, task.name]
+
+    def clean_all(self) -> None:
+        """Until nothing changes: in what order tasks go that hang together is nobody's business."""
+        was_ready = {id(task) for task in self.model.of(TaskState.QUEUED)}
+        self.model.clean()
+        still = 0
+        while still < 3:
+            still = 0 if self.queue.cleanup_expired_tasks(100) else still + 1
+            sleep_past(self.raw, server_ms(self.raw) + 2)
+        new = [task for task in self.model.of(TaskState.QUEUED) if id(task) not in was_ready]
+        for task in sorted(new, key=self._place):
+            self.model.take_place(task)
+        self.model.settle()
+
+    def _place(self, task: ModelTask) -> float:
+        """The tick by which a task got ready when several did, in an order that is left open."""
+        lane, name = f"{self.root}:lane:{escape(task.user)}", escape(task.name)
+        score = self.raw.zscore(lane, name)
+        assert isinstance(score, float), f"{task} is not ready"
+        return score + (CRITICAL_BAND if task.priority == CRITICAL else (task.priority - 1) * AGEING * 1e6)
 
     # --- after every step ---
 
@@ -462,15 +538,25 @@ class QueueMachine(RuleBasedStateMachine):
                 seen.crashes,
                 seen.failure_type,
                 seen.priority,
-            ) == ((task.state, task.attempt, task.failures, task.crashes, task.failure_type, task.priority))
+                set(seen.depends_on),
+            ) == (
+                task.state,
+                task.attempt,
+                task.failures,
+                task.crashes,
+                task.failure_type,
+                task.priority,
+                set(task.waits_for),
+            )
 
     @invariant()
     def the_counters_are_as_the_model_has_them(self) -> None:
         stats = self.queue.stats()
         states = Counter(task.state for task in self.model.tasks.values())
-        assert (stats.queued, stats.scheduled, stats.started) == (
+        assert (stats.queued, stats.scheduled, stats.deferred, stats.started) == (
             states[TaskState.QUEUED],
             states[TaskState.SCHEDULED],
+            states[TaskState.DEFERRED],
             states[TaskState.STARTED],
         )
         assert (stats.finished, stats.failed, stats.canceled) == (
@@ -492,8 +578,10 @@ class QueueMachine(RuleBasedStateMachine):
             stats = seen[user]
             states = Counter(task.state for task in mine)
             live = sum(not task.state.is_terminal for task in mine)
-            assert (stats.queued, stats.started, stats.live) == (
+            assert (stats.queued, stats.scheduled, stats.deferred, stats.started, stats.live) == (
                 states[TaskState.QUEUED],
+                states[TaskState.SCHEDULED],
+                states[TaskState.DEFERRED],
                 states[TaskState.STARTED],
                 live,
             )

@@ -1,6 +1,6 @@
 --- @include "includes/dependencies"
 -- Whether a task would come to wait for itself. The search goes along open edges from both of its ends in turn, so
--- that the smaller side decides.
+-- that the smaller side decides. A task that was canceled keeps its open edges, and waits for nothing any more.
 local MOST_LOOKED_AT = 10000 -- edges
 
 -- One side of the search: `near` gives the next ids after one, `from` says over which one an id was reached.
@@ -49,6 +49,22 @@ local function add_all(list, more)
   return list
 end
 
+local function deferred_of(name, ids)
+  local found = {}
+  for slice in slices(ids) do
+    local members = {}
+    for i, id in ipairs(slice) do
+      members[i] = name .. ':' .. id
+    end
+    for i, score in ipairs(redis.call('ZMSCORE', root .. 'deferred', unpack(members))) do
+      if score then
+        found[#found + 1] = slice[i]
+      end
+    end
+  end
+  return found
+end
+
 -- Edges (dependencies by member) the other way round: dependents by member.
 local function reversed(links)
   local dependents = {}
@@ -75,13 +91,16 @@ local function find_cycle(member, dependencies, coming, coming_dependents)
   end
   local function upstream(of)
     local other = name .. ':' .. of
-    local known = redis.call('ZRANGEBYSCORE', blockers_key(other), OPEN, OPEN, 'LIMIT', 0, MOST_LOOKED_AT)
+    local known = {}
+    if redis.call('ZSCORE', root .. 'deferred', other) then
+      known = redis.call('ZRANGEBYSCORE', blockers_key(other), OPEN, OPEN, 'LIMIT', 0, MOST_LOOKED_AT)
+    end
     return add_all(known, coming[other])
   end
   local function downstream(of)
     local other = name .. ':' .. of
     local known = redis.call('ZRANGEBYSCORE', dependents_key(other), WAIT, RUN, 'LIMIT', 0, MOST_LOOKED_AT)
-    return add_all(known, coming_dependents[other])
+    return add_all(deferred_of(name, known), coming_dependents[other])
   end
   local up, down = side_of(dependencies, upstream), side_of({ id }, downstream)
   while up.reached[up.at] and down.reached[down.at] do

@@ -66,19 +66,25 @@ end
 local function link(member, dependencies, policy, states)
   local name, id = parts_of(member)
   local blockers, is_doomed = {}, false
-  for _, dependency in ipairs(dependencies) do
-    local other = name .. ':' .. dependency
-    local state = states[other] or 'live'
-    local is_met = state == 'finished' or (state ~= 'live' and policy == RUN)
-    is_doomed = is_doomed or (policy == CANCEL and (state == 'failed' or state == 'canceled'))
-    redis.call('ZADD', dependents_key(other), 'NX', is_met and SETTLED or policy, id)
-    if state == 'finished' then
-      redis.call('PERSIST', root .. 'result:' .. other) -- it is kept for those that may read it
+  for slice in slices(dependencies) do
+    local known = redis.call('ZMSCORE', blockers_key(member), unpack(slice))
+    for i, dependency in ipairs(slice) do
+      local other = name .. ':' .. dependency
+      local state = states[other] or 'live'
+      local is_met = state == 'finished' or (state ~= 'live' and policy == RUN)
+      is_doomed = is_doomed or (policy == CANCEL and (state == 'failed' or state == 'canceled'))
+      if not known[i] then
+        -- In the place of what an earlier task of this id may have left there, whose record was lost.
+        redis.call('ZADD', dependents_key(other), is_met and SETTLED or policy, id)
+        blockers[#blockers + 1], blockers[#blockers + 2] = is_met and MET or OPEN, dependency
+      end
+      if state == 'finished' then
+        redis.call('PERSIST', root .. 'result:' .. other) -- it is kept for those that may read it
+      end
     end
-    blockers[#blockers + 1], blockers[#blockers + 2] = is_met and MET or OPEN, dependency
   end
   for slice in slices(blockers) do
-    redis.call('ZADD', blockers_key(member), 'NX', unpack(slice))
+    redis.call('ZADD', blockers_key(member), unpack(slice))
   end
   return is_doomed
 end

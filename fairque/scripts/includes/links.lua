@@ -78,7 +78,8 @@ end
 
 -- Returns the links that count and the states of what they lead to; or nothing, and the error.
 local function read_links(size)
-  if not opts.depends_on then
+  opts.depends_on = opts.depends_on or {}
+  if not next(opts.depends_on) and not opts.check then
     return {}, {}
   end
   local links, is_new = new_links(size)

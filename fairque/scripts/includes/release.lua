@@ -99,7 +99,7 @@ local function release_dependents()
   if not any_has_dependents(ended) then
     return
   end
-  local budget, at = RELEASE_LIMIT, 1
+  local budget, at, is_left = RELEASE_LIMIT, 1, false
   while ended[at] do -- a canceled dependent is added at the end
     local is_all = false
     if budget > 0 then
@@ -107,13 +107,17 @@ local function release_dependents()
       settled, is_all = settle_dependents(ended[at], budget)
       budget = budget - settled
     end
-    if not is_all then
+    if not is_all and redis.call('EXISTS', dependents_key(ended[at])) == 1 then
       redis.call('ZADD', root .. 'releasing', now_us, ended[at])
+      is_left = true
     end
     at = at + 1
   end
   ended = {}
   save_tick()
+  if is_left and not queue_is_paused then
+    wake() -- the next claim goes on with it
+  end
 end
 
 -- Go on with what earlier scripts left. Each in its turn gets a part: a task with very many dependents holds up
