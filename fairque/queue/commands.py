@@ -23,7 +23,15 @@ from fairque.core.exceptions import (
     TaskValidationError,
 )
 from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import Task, TaskState, dependency_ids, encode_task, listed, naming_outputs
+from fairque.core.models import (
+    MOST_DEPENDENCIES,
+    Task,
+    TaskState,
+    dependency_ids,
+    encode_task,
+    listed,
+    naming_outputs,
+)
 from fairque.core.outputs import OutputFound
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
@@ -41,7 +49,7 @@ from fairque.queue.checks import (
 )
 from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
-from fairque.queue.graphs import ENOUGH_IDS, walk
+from fairque.queue.graphs import ENOUGH_IDS, dead_end, walk
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.replies import Claim, Fate, TaskReader
 from fairque.queue.xcom_commands import XComCommands
@@ -572,6 +580,15 @@ class QueueCommands:
         if found is None:
             raise TaskNotFoundError(user_id, task_id)
         return found
+
+    def dead_end(self, user_id: str, task_id: str) -> Flow[str | None]:
+        """The id of an ended task without which a deferred one can never start; None if it may."""
+        options = self._options(limit=MOST_DEPENDENCIES, enough=ENOUGH_IDS, upstream=True)
+
+        def look(names: Sequence[str]) -> Call[Any]:
+            return self._call("graph", (options, *names), list)
+
+        return dead_end(user_id, task_id, look)
 
     def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> Flow[TaskGraph]:
         """All tasks that hang together with one."""

@@ -9,7 +9,7 @@ import msgspec
 from fairque.core.exceptions import TaskNotFoundError
 from fairque.core.header import Header, decode_header
 from fairque.core.keys import GATE, member, unescape
-from fairque.core.models import Task
+from fairque.core.models import Task, TaskState
 from fairque.core.task_graph import GraphNode, TaskGraph
 from fairque.queue.replies import groups
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 100  # tasks that one script looks at
 ENOUGH_IDS = 5_000  # in a reply: it looks at no more tasks
+MOST_SEARCHED = 100_000  # tasks that a search for a dead end looks at
+DEAD = frozenset({TaskState.FAILED, TaskState.CANCELED})
 OPEN = 0  # the score of a blocker (includes/dependencies.lua)
 
 
@@ -45,6 +47,25 @@ def walk(
                     seen.add(near)
                     waiting.append(near)
     return TaskGraph(user_id, task_id, nodes, is_whole=not waiting)
+
+
+def dead_end(user_id: str, task_id: str, look: Callable[[Sequence[str]], Call[Any]]) -> Flow[str | None]:
+    """The id of a failed or canceled task without which this one can never start; None if there is none."""
+    waiting, seen = [task_id], {task_id}
+    while waiting and len(seen) < MOST_SEARCHED:
+        asked = waiting[:AT_ONCE]
+        reply = yield look([member(user_id, name) for name in asked])
+        del waiting[: len(reply)]
+        for name, found in zip(asked, reply, strict=False):
+            node = _node(name, *found)
+            if node is None:
+                continue
+            if node.state in DEAD and name != task_id:
+                return name
+            near = node.waits_for if node.state == TaskState.DEFERRED else ()
+            waiting += [other for other in near if other not in seen]
+            seen.update(near)
+    return None
 
 
 def _node(

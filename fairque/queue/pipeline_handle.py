@@ -15,7 +15,7 @@ from fairque.core.exceptions import (
 )
 from fairque.core.models import LIVE, TaskState
 from fairque.core.units import Seconds, to_seconds
-from fairque.queue.handle import AsyncTaskHandle, TaskHandle, _Handle
+from fairque.queue.handle import AsyncTaskHandle, Handle, TaskHandle, fate_of, outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fairque.queue.queue import TaskQueue
 
 R = TypeVar("R")
-H = TypeVar("H", bound="_Handle[Any]")
+H = TypeVar("H", bound="Handle[Any]")
 
 # The end of the last step is announced; a pipeline that cannot go on is seen by looking.
 LOOK_SECONDS = 0.5
@@ -77,6 +77,7 @@ class _PipelineHandle(Generic[R, H]):
         self._by_id = {step.task_id: step for step in steps}
         self._names = {name: [task.task_id for task in tasks] for name, tasks in built.names.items()}
         self._last = [self._by_id[task.task_id] for task in built.results]
+        self._returns = {task.task_id: task.returns for task in built.results}
         self._returns_list = built.returns_list
 
     def __repr__(self) -> str:
@@ -125,7 +126,20 @@ class _PipelineHandle(Generic[R, H]):
         if all(state is None for state in states):
             raise TaskNotFoundError(self.user_id, self.steps[0].task_id)
         by_id = dict(zip(self._ids, states, strict=True))
-        return _state_of(states, [by_id[step.task_id] for step in self._last])
+        seen = set(states)
+        if seen & ON_ITS_WAY and not all(by_id[step.task_id] is TaskState.FINISHED for step in self._last):
+            has_begun = seen & {TaskState.STARTED, TaskState.FINISHED, TaskState.FAILED}
+            waits = TaskState.QUEUED if TaskState.QUEUED in seen else TaskState.SCHEDULED
+            return TaskState.STARTED if has_begun else waits
+        for step in self._last:
+            state = by_id[step.task_id]
+            if state is TaskState.DEFERRED:
+                cause = yield from self._commands.dead_end(self.user_id, step.task_id)
+                if cause is not None:
+                    (state,) = yield from self._commands.states(self.user_id, [cause])
+            if state not in {TaskState.FINISHED, None}:
+                return state
+        return TaskState.FINISHED
 
     def _cancel_flow(self) -> Flow[int]:
         states = yield from self._states_flow()
@@ -138,59 +152,36 @@ class _PipelineHandle(Generic[R, H]):
         deadline = None if seconds is None else time.monotonic() + seconds
         results = []
         for step in self._last:
-            fate = yield from step._fate_flow()  # noqa: SLF001 - a handle of ours
-            if fate is None:
-                yield Listen(self._commands.keys.done(step.user_id, step.task_id))
-                fate = yield from self._await_step(step, deadline, seconds)
-            results.append(step._outcome(*fate))  # noqa: SLF001 - as above
+            yield Listen(self._commands.keys.done(self.user_id, step.task_id))
+            fate = yield from self._await_step(step.task_id, deadline, seconds)
+            returns = self._returns[step.task_id]
+            results.append(outcome_of(self._commands, self.user_id, step.task_id, fate, returns))
         return results if self._returns_list else results[0]
 
-    def _await_step(self, step: H, deadline: float | None, seconds: float | None) -> Flow[Any]:
-        """The end of a step, or the error of the step that keeps the pipeline from ever coming to it."""
-        topic = self._commands.keys.done(step.user_id, step.task_id)
+    def _await_step(self, task_id: str, deadline: float | None, seconds: float | None) -> Flow[Any]:
+        """The end of a step, or the error of the task that keeps it from ever starting."""
+        topic = self._commands.keys.done(self.user_id, task_id)
         pause = max(LOOK_SECONDS, len(self.steps) / STEPS_A_SECOND)
-        was_stuck = False
+        last_cause = None
         while True:
-            fate = yield from step._fate_flow()  # noqa: SLF001 - as above
+            fate = yield from fate_of(self._commands, self.user_id, task_id)
             if fate is not None:
                 return fate
-            states = yield from self._states_flow()
-            stuck = _stuck_at(states)
-            # Seen twice: between two scripts of a long release nothing may be on its way.
-            if stuck is not None and was_stuck:
-                ended = yield from self.steps[stuck]._fate_flow()  # noqa: SLF001 - as above
-                if ended is not None:
-                    self.steps[stuck]._outcome(*ended)  # noqa: SLF001 - raises what became of it
-            was_stuck = stuck is not None
+            cause = yield from self._commands.dead_end(self.user_id, task_id)
+            # Seen twice: of very many dependents some are released a moment after the end.
+            if cause is not None and cause == last_cause:
+                yield from self._raise_end_of(cause)
+            last_cause = cause
             left = pause if deadline is None else min(pause, deadline - time.monotonic())
             if left <= 0:
-                raise ResultTimeoutError(self.user_id, step.task_id, seconds or 0)
+                raise ResultTimeoutError(self.user_id, task_id, seconds or 0)
             yield Wait(left, topic=topic)
 
-
-def _state_of(states: Sequence[TaskState | None], last: Sequence[TaskState | None]) -> TaskState:
-    """One state for the whole: FINISHED when its last steps are, else by what can still happen."""
-    seen = set(states)
-    if all(state is TaskState.FINISHED for state in last):
-        return TaskState.FINISHED
-    if seen & ON_ITS_WAY:
-        has_begun = seen & {TaskState.STARTED, TaskState.FINISHED, TaskState.FAILED}
-        waits = TaskState.QUEUED if TaskState.QUEUED in seen else TaskState.SCHEDULED
-        return TaskState.STARTED if has_begun else waits
-    for state in (TaskState.FAILED, TaskState.CANCELED, TaskState.DEFERRED):
-        if state in seen:
-            return state
-    return TaskState.FINISHED  # what is left of it
-
-
-def _stuck_at(states: Sequence[TaskState | None]) -> int | None:
-    """The first step that failed or was canceled, where nothing else is on its way."""
-    if ON_ITS_WAY & set(states):
-        return None
-    for index, state in enumerate(states):
-        if state in {TaskState.FAILED, TaskState.CANCELED}:
-            return index
-    return None
+    def _raise_end_of(self, task_id: str) -> Flow[None]:
+        """The error of a task that failed or was canceled, unless it lives again meanwhile."""
+        fate = yield from fate_of(self._commands, self.user_id, task_id)
+        if fate is not None and fate[0] is not TaskState.FINISHED:
+            outcome_of(self._commands, self.user_id, task_id, fate)
 
 
 class PipelineHandle(_PipelineHandle[R, TaskHandle[Any]]):
@@ -203,10 +194,11 @@ class PipelineHandle(_PipelineHandle[R, TaskHandle[Any]]):
         self._queue = queue
 
     def state(self) -> TaskState:
-        """Where the pipeline is: FINISHED when its last steps are; STARTED while anything can go on.
+        """Where the pipeline is: FINISHED when its last steps are.
 
-        FAILED or CANCELED when a step has ended so and nothing can go on; requeueing that step, or waiting
-        steps' policy, may change it.
+        Before any step has begun it is QUEUED or SCHEDULED, and STARTED while any is on its way. When none
+        is, it is FAILED or CANCELED if a step that ended so keeps the last one from ever starting, unless
+        that is requeued; else it waits for tasks outside of the pipeline, and is DEFERRED.
 
         Raises:
             TaskNotFoundError: None of its tasks is known any more.

@@ -112,6 +112,27 @@ def test_a_failed_step_is_the_error_of_the_pipeline(queue: TaskQueue) -> None:
     assert (progress.total, progress.finished, progress.failed, progress.waiting) == (3, 1, 1, 1)
 
 
+def test_a_pipeline_that_waits_for_a_task_outside_of_it_has_not_failed(queue: TaskQueue) -> None:
+    outside = queue.push(tasks.number(1).with_options(delay=60), user_id="u")
+    last = tasks.number(2).with_options(on_upstream_failure="run", depends_on=[outside])
+    handle = push(queue, tasks.broken() >> last)
+    queue.fail(popped(queue), "broken", failure_type="invalid")
+    assert handle.state() is TaskState.DEFERRED
+    with pytest.raises(ResultTimeoutError):
+        handle.result(timeout=1.2)
+    outside.cancel()
+    assert handle.state() is TaskState.STARTED
+
+
+def test_a_requeued_step_lets_the_pipeline_go_on(queue: TaskQueue) -> None:
+    handle = push(queue, tasks.number(1) >> tasks.number(2))
+    queue.fail(popped(queue), "broken", failure_type="invalid")
+    assert handle.state() is TaskState.FAILED
+    queue.requeue("u", handle.steps[0].task_id)
+    with working(queue):
+        assert handle.result(timeout=10) == 2
+
+
 def test_the_output_of_a_failed_step_is_none_where_the_next_one_runs_anyway(queue: TaskQueue) -> None:
     bad = tasks.broken()
     last = tasks.total([bad.output, 5]).with_options(on_upstream_failure="run")
