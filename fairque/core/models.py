@@ -47,7 +47,14 @@ class _Identified(Protocol):
     def task_id(self) -> str: ...
 
 
-Dependency: TypeAlias = _Identified | str
+class _Ending(Protocol):
+    """A pipeline's handle: to depend on it is to depend on its last steps."""
+
+    @property
+    def result_ids(self) -> tuple[str, ...]: ...
+
+
+Dependency: TypeAlias = _Identified | _Ending | str
 Dependencies: TypeAlias = Iterable[Dependency]
 
 
@@ -372,16 +379,22 @@ def listed(given: Dependency | Dependencies) -> Dependencies:
     """Dependencies where one alone is allowed, too."""
     if isinstance(given, str):
         return [given]
-    return cast("Dependencies", [given] if hasattr(given, "task_id") else given)
+    return cast("Dependencies", [given] if _is_one(given) else given)
+
+
+def _is_one(given: Any) -> bool:
+    return isinstance(given, (str, Composable)) or hasattr(given, "task_id") or hasattr(given, "result_ids")
 
 
 def dependency_ids(given: Dependencies, user_id: str | None) -> tuple[str, ...]:
     """The ids of dependencies that are given as tasks, handles or ids: each once, in order.
 
+    A pipeline's handle stands for its last steps.
+
     Raises:
         TaskValidationError: One is neither, is of another user, or there are too many.
     """
-    if isinstance(given, (str, Task)) or hasattr(given, "task_id"):
+    if _is_one(given):
         raise TaskValidationError(f"depends_on must be a list of tasks or ids, not one: {given!r}")
     ids: dict[str, None] = {}
     for item in given:
@@ -391,7 +404,13 @@ def dependency_ids(given: Dependencies, user_id: str | None) -> tuple[str, ...]:
                 f"a task of user {user_id!r} cannot depend on one of user {owner!r} ({item!r}): "
                 "dependencies stay within one user"
             )
-        ids[check_id(getattr(item, "task_id", item), "depends_on")] = None
+        for task_id in getattr(item, "result_ids", None) or [getattr(item, "task_id", item)]:
+            if isinstance(task_id, Composable):
+                raise TaskValidationError(
+                    f"depends_on names the pipeline {task_id!r}, which has no id of its own: push it "
+                    "first and give its handle, or compose both with >>"
+                )
+            ids[check_id(task_id, "depends_on")] = None
     if len(ids) > MOST_DEPENDENCIES:
         raise TaskValidationError(
             f"depends_on names {len(ids):,} tasks, the limit is {MOST_DEPENDENCIES:,}: put tasks in between "

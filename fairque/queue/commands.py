@@ -13,6 +13,7 @@ from fairque.core import codec
 from fairque.core.calls import Call, Flow, Wait
 from fairque.core.exceptions import (
     BatchError,
+    DecodeError,
     EncodeError,
     FairQueueError,
     LeaseLostError,
@@ -511,19 +512,31 @@ class QueueCommands:
             found += yield self._call("states", (b"{}", *names), replies.read_states)
         return found
 
-    def inputs(self, task: Task[Any]) -> Flow[Task[Any]]:
-        """A popped task with the results that its arguments name; None for that of a task without one."""
-        user_id, ids = task.user_id or "", task.inputs()
-        results: dict[str, Any] = {}
+    def results(
+        self, user_id: str, task_ids: Sequence[str]
+    ) -> Flow[dict[str, tuple[TaskState | None, bytes | None]]]:
+        """State and encoded result of each task; None for a state that is not known, and for no result."""
+        results: dict[str, tuple[TaskState | None, bytes | None]] = {}
         options = self._options(bytes=INPUT_BYTES)
-        while len(results) < len(ids):
-            asked = ids[len(results) : len(results) + LOOKED_AT]
+        while len(results) < len(task_ids):
+            asked = task_ids[len(results) : len(results) + LOOKED_AT]
             names = [member(user_id, task_id) for task_id in asked]
             found = yield self._call("results", (options, *names), replies.read_results)
-            for task_id, (state, data) in zip(asked, found, strict=False):
-                if data is None and state in {None, TaskState.FINISHED}:
-                    raise ResultExpiredError(user_id, task_id)
+            results |= dict(zip(asked, found, strict=False))
+        return results
+
+    def inputs(self, task: Task[Any]) -> Flow[Task[Any]]:
+        """A popped task with the results that its arguments name; None for that of a task without one."""
+        user_id = task.user_id or ""
+        found = yield from self.results(user_id, task.inputs())
+        results: dict[str, Any] = {}
+        for task_id, (state, data) in found.items():
+            if data is None and state in {None, TaskState.FINISHED}:
+                raise ResultExpiredError(user_id, task_id)
+            try:
                 results[task_id] = None if data is None else self.decode_result(data, Any)
+            except DecodeError as error:
+                raise DecodeError(f"the result of task {task_id!r} cannot be an argument: {error}") from error
         return task.with_inputs(results.__getitem__)
 
     def decode_result(self, data: bytes, returns: Any) -> Any:
@@ -581,14 +594,14 @@ class QueueCommands:
             raise TaskNotFoundError(user_id, task_id)
         return found
 
-    def dead_end(self, user_id: str, task_id: str) -> Flow[str | None]:
-        """The id of an ended task without which a deferred one can never start; None if it may."""
+    def dead_end(self, user_id: str, task_ids: Sequence[str]) -> Flow[str | None]:
+        """The id of an ended task without which one of these can never start; None if all may."""
         options = self._options(limit=MOST_DEPENDENCIES, enough=ENOUGH_IDS, upstream=True)
 
         def look(names: Sequence[str]) -> Call[Any]:
             return self._call("graph", (options, *names), list)
 
-        return dead_end(user_id, task_id, look)
+        return dead_end(user_id, task_ids, look)
 
     def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> Flow[TaskGraph]:
         """All tasks that hang together with one."""
