@@ -92,7 +92,8 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
     arguments: Any = None  # as given: (args, kwargs) for a function, else the payload; None once decoded
     body: bytes | None = None  # as it came from the server
     unpickle: bool = False  # whether a pickled body may be read: the queue's configuration opted in
-    returns: Any = None  # the function's annotation for its result
+    # The function's annotation for its result. None would let msgspec carry a task as if it were data.
+    returns: Any = Any
     defect: str | None = None  # why the record that came from the server cannot be read
     depends_on: tuple[str, ...] = ()  # ids of tasks of the same user that have to end before it starts
     pulls: tuple[tuple[str, str], ...] = ()  # parameters that a step of its pipeline fills: (parameter, step)

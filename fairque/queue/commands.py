@@ -11,6 +11,7 @@ import msgspec
 
 from fairque.core import codec
 from fairque.core.calls import Call, Flow, Wait
+from fairque.core.composable import Composable
 from fairque.core.exceptions import (
     BatchError,
     DecodeError,
@@ -218,9 +219,7 @@ class QueueCommands:
 
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
-            raise TaskValidationError(
-                f"push takes a Task, not {type(task).__name__}: call the task function, or Task.create(…)"
-            )
+            raise TaskValidationError(_not_pushed(task))
         if any(value is not None for value in options.values()):
             task = task.with_options(**options)
         if task.user_id is None:
@@ -629,6 +628,17 @@ class QueueCommands:
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
+
+
+def _not_pushed(given: object) -> str:
+    match given:
+        case Composable():
+            how = "push a pipeline by itself, or join several with parallel(…)"
+        case list() | tuple():
+            how = "push_batch takes several tasks"
+        case _:
+            how = "call the task function, or Task.create(…)"
+    return f"what is pushed must be a Task, not {type(given).__name__}: {how}"
 
 
 def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:

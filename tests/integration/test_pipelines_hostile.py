@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import fairque
 from fairque import (
+    BatchError,
+    EncodeError,
     FairQueueConfig,
     ResultTimeoutError,
+    Task,
     TaskCanceledError,
     TaskFailedError,
     TaskQueue,
     TaskState,
     TaskValidationError,
+    UnknownDependencyError,
     Worker,
     parallel,
 )
+from fairque.core.outputs import MARK
 from tests.support import worker_tasks as tasks
 from tests.support.actions import popped
 
@@ -170,3 +175,82 @@ def test_a_handle_tells_which_steps_there_are(config: FairQueueConfig) -> None:
 
 def test_what_push_returns_can_be_imported_to_annotate_with() -> None:
     assert {"PipelineHandle", "AsyncPipelineHandle", "PipelineProgress"} <= set(fairque.__all__)
+
+
+# --- results as arguments ---
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack", "pickle"])
+def test_arguments_that_look_like_outputs_stay_what_they_are(open_queue: Any, codec: str) -> None:
+    queue = open_queue(codec=codec)
+    first = tasks.number(7)
+    hostile = [{MARK: "no task"}, {MARK: [5]}, {MARK: {MARK: None}}, {MARK: first.output}]
+    with working(queue):
+        found = push(queue, first >> tasks.same([first.output, *hostile])).result(timeout=10)
+    assert found == [7, {MARK: "no task"}, {MARK: [5]}, {MARK: {MARK: None}}, {MARK: 7}]
+
+
+def test_an_output_does_not_change_the_types_of_other_arguments(open_queue: Any) -> None:
+    queue = open_queue(codec="pickle")
+    first = tasks.number(1)
+    pair = tasks.Pair(first.output, 2)
+    with working(queue):
+        found = push(queue, first >> tasks.same([pair, tasks.Pair(3, 4), (5, 6)])).result(timeout=10)
+    assert [type(item) for item in found] == [tasks.Pair, tasks.Pair, tuple]
+    assert found == [(1, 2), (3, 4), (5, 6)]
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack", "pickle"])
+def test_an_output_that_cannot_be_filled_in_is_refused(open_queue: Any, codec: str) -> None:
+    queue = open_queue(codec=codec)
+    first = tasks.number(1)
+    for argument in (tasks.Box(first.output), {first.output}, {first.output: 1}):
+        with pytest.raises(TaskValidationError, match="by itself or in a list or dict"):
+            push(queue, first >> tasks.same(argument))
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack", "pickle"])
+def test_a_task_in_place_of_its_result_is_refused_wherever_it_hides(open_queue: Any, codec: str) -> None:
+    queue = open_queue(codec=codec)
+    task = Task.create(user_id="u", payload=1)
+    for argument in ([task], {"rows": task}, [tasks.number(1) >> tasks.number(2)]):
+        with pytest.raises(TaskValidationError, match=r"pass its \.output") as caught:
+            push(queue, tasks.same(argument))
+        assert "argument 'value'[" in str(caught.value)
+    with pytest.raises(EncodeError, match=r"payload cannot be carried .* pass its \.output"):
+        push(queue, Task.create(payload=task))
+
+
+def test_a_handle_in_place_of_its_result_is_refused(config: FairQueueConfig) -> None:
+    with TaskQueue(config) as queue:
+        for handle in (push(queue, tasks.number(1)), push(queue, tasks.number(1) >> tasks.number(2))):
+            with pytest.raises(EncodeError, match=r"argument 'value'\[0\] .* pass its \.output"):
+                push(queue, tasks.same([handle]))
+
+
+def test_arguments_without_an_end_are_refused_in_a_pipeline_too(queue: TaskQueue) -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    first = tasks.number(1)
+    for argument in (endless, [first.output, endless]):
+        with pytest.raises(TaskValidationError, match="contains itself, or is nested too deep"):
+            push(queue, first >> tasks.same(argument))
+
+
+def test_what_cannot_be_pushed_says_how_it_can(queue: TaskQueue) -> None:
+    with pytest.raises(BatchError, match="push a pipeline by itself"):
+        queue.push_batch([cast("Any", tasks.number(1) >> tasks.number(2))], user_id="u")
+    with pytest.raises(TaskValidationError, match="push_batch takes several"):
+        push(queue, [tasks.number(1)])
+    with pytest.raises(TaskValidationError, match="call the task function"):
+        push(queue, tasks.number)
+
+
+def test_a_step_outside_of_its_pipeline_is_asked_for_by_the_handle(queue: TaskQueue) -> None:
+    first = tasks.number(3)
+    handle = push(queue, first >> tasks.number(4))
+    with pytest.raises(UnknownDependencyError, match="that of the pipeline's handle"):
+        push(queue, tasks.double(first.output))
+    later = push(queue, tasks.double(handle.steps[0].output))
+    with working(queue):
+        assert later.result(timeout=10) == 6
