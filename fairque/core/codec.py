@@ -174,6 +174,8 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 def _failure(value: Any, codec: Codec) -> BaseException | None:
     try:
         _encode(value, codec)
+    except OutputFound:
+        return None  # is filled in later, and not what is wrong
     except _ENCODE_ERRORS as error:
         return error
     return None

@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
+from redis import Redis
 
 import fairque
 from fairque import (
+    AsyncXComManager,
     BatchError,
     EncodeError,
     FairQueueConfig,
     ResultTimeoutError,
+    ServerUnavailableError,
     Task,
     TaskCanceledError,
     TaskFailedError,
@@ -254,3 +257,60 @@ def test_a_step_outside_of_its_pipeline_is_asked_for_by_the_handle(queue: TaskQu
     later = push(queue, tasks.double(handle.steps[0].output))
     with working(queue):
         assert later.result(timeout=10) == 6
+
+
+def test_a_result_that_cannot_be_read_names_the_task_that_it_is_of(
+    make_config: Any, config: FairQueueConfig
+) -> None:
+    with TaskQueue(make_config(codec="pickle")) as other:
+        first = other.push(tasks.number(1), user_id="u")
+        Worker(other, burst=True).run()
+        with TaskQueue(config) as queue:
+            later = push(queue, tasks.double(first.output))
+            Worker(queue, burst=True).run()
+            message = f"the result of task '{first.task_id}' cannot be an argument: the data is a pickle"
+            with pytest.raises(TaskFailedError, match=message) as caught:
+                later.result(timeout=10)
+    assert caught.value.failure_type == "invalid"
+
+
+def test_an_input_that_the_server_cannot_give_fails_the_step_and_does_not_hang_it(
+    queue: TaskQueue, raw: Redis, root: str
+) -> None:
+    first = push(queue, tasks.number(1))
+    Worker(queue.config, burst=True).run()
+    key = f"{root}:result:u:{first.task_id}"
+    raw.delete(key)
+    raw.rpush(key, "not a string")
+    later = push(queue, tasks.double(first.output))
+    with working(queue), pytest.raises(TaskFailedError, match="WRONGTYPE"):
+        later.result(timeout=10)
+    raw.delete(key)
+
+
+# --- auto_xcom ---
+
+
+def test_a_result_too_large_for_xcom_is_not_made_again_and_again(open_queue: Any) -> None:
+    queue = open_queue(max_xcom_bytes=1000)
+    handle = push(queue, tasks.published_text(2000))
+    with working(queue), pytest.raises(TaskFailedError, match="max_xcom_bytes") as caught:
+        handle.result(timeout=10)
+    assert (caught.value.failure_type, handle.info().attempt) == ("invalid", 1)
+
+
+def test_publishing_waits_for_a_server_that_is_away(
+    queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish, outages = AsyncXComManager.push, [ServerUnavailableError("away")] * 2
+
+    async def flaky(self: AsyncXComManager, key: str, value: Any) -> None:
+        if outages:
+            raise outages.pop()
+        await publish(self, key, value)
+
+    monkeypatch.setattr(AsyncXComManager, "push", flaky)
+    handle = push(queue, tasks.published(5))
+    with working(queue):
+        assert handle.result(timeout=10) == 5
+    assert (handle.info().attempt, queue.xcom("u").pull("published")) == (1, 5)

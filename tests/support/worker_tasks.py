@@ -260,6 +260,11 @@ def published(value: int) -> int:
     return value
 
 
+@task(name="tests.published_text", max_retries=3, retry_delay=0.01, auto_xcom=True)
+def published_text(size: int) -> str:
+    return "x" * size
+
+
 @task(name="tests.published_later", max_retries=0, auto_xcom=True)
 async def published_later(value: int) -> int:
     return value
