@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["LIVE", "TERMINAL", "Header", "Priority", "Task", "TaskState", "decode_task", "encode_task"]
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 MOST_DEPENDENCIES = 100_000  # of one task
 
@@ -79,7 +80,9 @@ TERMINAL = frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED})
 LIVE = frozenset(TaskState) - TERMINAL
 
 
-class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True, repr_omit_defaults=True):
+class Task(
+    msgspec.Struct, Composable[R_co], Generic[R_co], frozen=True, kw_only=True, repr_omit_defaults=True
+):
     """A piece of work of one user. Immutable; `with_options` makes a changed copy.
 
     Made by calling a task function, or by `Task.create` for a `TaskHandler`; pushing it runs it. The id is
@@ -171,7 +174,7 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
         depends_on: Dependencies | None = None,
         on_upstream_failure: OnUpstreamFailure | None = None,
         name: str | None = None,
-    ) -> Task[R]:
+    ) -> Task[R_co]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
         changes = header_changes(
             priority=priority,
@@ -238,7 +241,7 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
         value = codec.decode(self.body, allow_pickle=self.unpickle)
         return from_marks(value) if self.header.inputs else value
 
-    def with_inputs(self, results: Callable[[str], Any]) -> Task[R]:
+    def with_inputs(self, results: Callable[[str], Any]) -> Task[R_co]:
         """A copy with results in the place of outputs (for whoever runs tasks); `results` gives one by id.
 
         Raises:
@@ -256,9 +259,9 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
         return find_outputs(self._value()) if self.header.inputs or self.body is None else []
 
     @property
-    def output(self) -> R:
+    def output(self) -> R_co:
         """Its result, as an argument of another task of the same user, which depends on this one then."""
-        return Output(self.task_id)  # type: ignore[return-value]  # it stands for an R
+        return Output(self.task_id)  # type: ignore[return-value]  # it stands for an R_co
 
     @property
     def on_upstream_failure(self) -> str:
