@@ -127,6 +127,16 @@ def test_a_limit_leaves_out_the_farthest_and_says_so(run: Run, tasks: TaskQueue)
     assert len(good(run("u", "10", "--limit", "30")).splitlines()) == 30
 
 
+def test_a_long_chain_is_no_page_of_blanks(run: Run, tasks: TaskQueue) -> None:
+    link(tasks, {f"{number}": [f"{number - 1}"] if number else [] for number in range(200)})
+    lines = good(run("u", "0")).splitlines()
+    assert len(lines) == 200
+    assert max(map(len, lines)) < 130
+    assert lines[30] == f"{'   ' * 29}└─ 30  DEFERRED"
+    assert lines[31] == f"{'   ' * 30}… 31: 31  DEFERRED"
+    assert lines[199] == f"{'   ' * 30}… 199: 199  DEFERRED"
+
+
 @pytest.mark.parametrize("limit", ["0", "-1", "100001"])
 def test_a_limit_out_of_its_range_is_refused(run: Run, tasks: TaskQueue, limit: str) -> None:
     link(tasks, {"a": []})
@@ -163,6 +173,15 @@ def test_the_diagram_has_every_task_and_dotted_arrows_for_what_is_waited_for(
     }
     assert set(lines[5:9]) == {"t0 --> t1", "t0 --> t2", "t1 -.-> t3", "t2 -.-> t3"}
     assert sorted(line.split()[1] for line in lines[9:]) == ["DEFERRED", "FINISHED", "QUEUED", "STARTED"]
+
+
+def test_a_label_of_the_diagram_is_no_list_or_other_markup(run: Run, tasks: TaskQueue) -> None:
+    link(tasks, {"- one": [], "1. two": ["- one"], "0198-4a51.x": ["1. two"], "-": ["1. two"]})
+    diagram = good(run("--mermaid", "--", "u", "- one"))
+    assert '["#45; one<br/>' in diagram
+    assert '["1#46; two<br/>' in diagram
+    assert '["0198-4a51.x<br/>' in diagram
+    assert '["-<br/>' in diagram
 
 
 # --- any id, and machines ---
