@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 
 from fairque.core.exceptions import TaskValidationError
-from fairque.core.function import AsyncTaskFunction, TaskFunction, function_name
+from fairque.core.function import AsyncTaskFunction, TaskFunction, check_pulled, function_name
 from fairque.core.header import Header, Priority
 from fairque.core.models import Task
 from fairque.core.registry import registry
@@ -17,7 +18,7 @@ from fairque.core.retry import ExceptionTypes, RetryPolicy
 from fairque.core.units import Seconds, to_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine
 
     from fairque.core.context import TaskContext
     from fairque.core.header import OnUpstreamFailure
@@ -69,6 +70,8 @@ class _TaskDecorator:
         if self.name is None and not hasattr(function, "__qualname__"):
             raise TaskValidationError(f"{function!r} has no name of its own: give one with @task(name=…)")
         name = self.name or function_name(function)
+        if self.pull:
+            check_pulled(name, inspect.signature(function).parameters.values(), self.pull)
         header = msgspec.structs.replace(self.header, function=name)
         kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
         registered: TaskFunction[..., Any] = kind(
@@ -185,6 +188,10 @@ def task(
 
 
 def _checked_pull(pull: Mapping[str, str] | None) -> dict[str, str]:
+    if pull is not None and not isinstance(pull, Mapping):
+        raise TaskValidationError(
+            f"pull maps names of parameters to names of steps, as {{'rows': 'extract'}}, not {pull!r}"
+        )
     for parameter, step in (pull or {}).items():
         if not isinstance(parameter, str) or not isinstance(step, str) or not step:
             raise TaskValidationError(f"pull maps names of parameters to names of steps, not {pull!r}")

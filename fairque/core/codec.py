@@ -79,7 +79,7 @@ def encode(
     raise EncodeError(f"{where} cannot be carried as {codec}: {reason}")
 
 
-_OF_A_TASK = "it is a task or pipeline, or a handle: pass its .output, which is its result"
+_OF_A_TASK = "it is a task, pipeline or handle, and not its result: as an argument pass its .output"
 _ENCODE_ERRORS = (
     TypeError,
     ValueError,

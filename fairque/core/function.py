@@ -224,12 +224,7 @@ class TaskFunction(Generic[P, R]):
         for name in contexts:
             del annotations[name]
         parameters = [p for p in signature.parameters.values() if p.name not in contexts]
-        by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if not self.pull.keys() <= by_name:
-            raise TaskValidationError(
-                f"{self.name} pulls into {sorted(self.pull.keys() - by_name)}, and has no such parameters: "
-                "pull names the parameter first, then the step, as in pull={'rows': 'extract'}"
-            )
+        check_pulled(self.name, parameters, self.pull)
         return _Plan(
             whole=signature,
             signature=signature.replace(parameters=parameters),
@@ -245,6 +240,20 @@ class AsyncTaskFunction(TaskFunction[P, R]):
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:  # type: ignore[override]
         """Run the body here and now, without a queue: `await f.call(…)`."""
         return super().call(*args, **kwargs)  # type: ignore[return-value]
+
+
+def check_pulled(name: str, parameters: Iterable[inspect.Parameter], pull: Mapping[str, str]) -> None:
+    """See to it that each parameter that is pulled can be given by its name.
+
+    Raises:
+        TaskValidationError: One cannot.
+    """
+    by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    if not pull.keys() <= by_name:
+        raise TaskValidationError(
+            f"{name} pulls into {sorted(pull.keys() - by_name)}, and has no such parameters that are given "
+            "by name: pull names the parameter first, then the step, as in pull={'rows': 'extract'}"
+        )
 
 
 def _registered(name: str) -> TaskFunction[..., Any]:

@@ -8,8 +8,9 @@ import msgspec
 
 from fairque.core import codec
 from fairque.core.calls import Call, Flow
-from fairque.core.exceptions import PayloadTooLargeError, TaskValidationError, XComKeyError
+from fairque.core.exceptions import EncodeError, PayloadTooLargeError, TaskValidationError, XComKeyError
 from fairque.core.keys import check_id, escape, unescape
+from fairque.core.outputs import OutputFound
 from fairque.core.units import to_ms
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE, MISSING, check_ttl
 from fairque.queue.replies import groups
@@ -134,7 +135,10 @@ class XComCommands:
 
     def _encode(self, key: str, value: Any) -> bytes:
         what = f"XCom value {key!r}"
-        data = codec.encode(value, self._config.codec, what=what)
+        try:
+            data = codec.encode(value, self._config.codec, what=what)
+        except OutputFound:
+            raise EncodeError(f"{what} cannot hold the output of a task: push its value") from None
         if len(data) > self._config.max_xcom_bytes:
             raise PayloadTooLargeError(len(data), self._config.max_xcom_bytes, what, "queue.max_xcom_bytes")
         return data

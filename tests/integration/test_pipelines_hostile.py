@@ -288,7 +288,13 @@ def test_an_input_that_the_server_cannot_give_fails_the_step_and_does_not_hang_i
     raw.delete(key)
 
 
-# --- auto_xcom ---
+# --- XCom ---
+
+
+def test_an_output_is_no_value_for_xcom(queue: TaskQueue) -> None:
+    for value in (tasks.number(1).output, [tasks.number(1).output], tasks.number(1)):
+        with pytest.raises(EncodeError, match="XCom value 'key' cannot"):
+            queue.xcom("u").push("key", value)
 
 
 def test_a_result_too_large_for_xcom_is_not_made_again_and_again(open_queue: Any) -> None:

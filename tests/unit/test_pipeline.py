@@ -596,14 +596,34 @@ def test_an_output_that_is_used_as_a_value_says_that_it_is_none_yet(use: Callabl
     assert "output of task" in repr(extract().output)
 
 
+def place_only(rows: Any, /) -> None: ...
+def variadic(*rows: Any) -> None: ...
+def by_any_name(**more: Any) -> None: ...
+def misspelt(row: Any) -> None: ...
+
+
+@pytest.mark.parametrize("function", [place_only, variadic, by_any_name, misspelt])
+def test_a_pull_into_what_is_no_parameter_is_refused_where_it_is_written(
+    function: Callable[..., Any],
+) -> None:
+    with pytest.raises(TaskValidationError, match=r"pulls into \['rows'\], and has no such parameters"):
+        task(name="pipeline:pulls_wrong", pull={"rows": "extract"})(function)
+
+
+@pytest.mark.parametrize("pull", ["extract", ["rows"], {"rows": 3}, {"rows": ""}])
+def test_what_maps_no_parameters_to_steps_is_no_pull(pull: Any) -> None:
+    with pytest.raises(TaskValidationError, match="pull maps names of parameters to names of steps"):
+        task(pull=pull)
+
+
 def test_a_pulled_parameter_that_is_given_by_place_is_named_where_another_is_missing() -> None:
-    @task(name="tests.pulls_first", pull={"rows": "extract"})
-    def load(rows: list[int], table: str) -> None: ...
+    @task(name="pipeline:pulls_first", pull={"rows": "extract"})
+    def store(rows: list[int], table: str) -> None: ...
 
     with pytest.raises(
         TypeError, match="'table'; 'rows' was given and is not pulled: give the others by key"
     ):
-        load("tbl")
+        store("tbl")
 
 
 def test_a_map_over_nothing_is_refused() -> None:
