@@ -226,9 +226,9 @@ class _PipelineHandle(Generic[R, H]):
                 yield from self._raise_end_of(task_id)
             elif state is TaskState.DEFERRED:
                 deferred.append(task_id)
-            elif data is None and state in {TaskState.FINISHED, None}:
+            elif state is None or (state is TaskState.FINISHED and data is None):
                 raise ResultExpiredError(self.user_id, task_id)
-            elif data is not None and state is TaskState.FINISHED:
+            elif state is TaskState.FINISHED and data is not None:
                 results[task_id] = self._commands.decode_result(data, self._returns[task_id])
         return deferred
 
@@ -295,7 +295,8 @@ class PipelineHandle(_PipelineHandle[R, TaskHandle[Any]]):
         Raises:
             ResultTimeoutError: It has not ended in time (a TimeoutError).
             TaskFailedError: A step failed, and nothing can go on without it.
-            TaskCanceledError: A step was canceled, and nothing can go on without it.
+            TaskCanceledError: A step was canceled, and nothing can go on without it. Its `__cause__` is the
+                error of the step for whose failure that was.
             ResultExpiredError: It finished, but its result is no longer kept.
         """
         return self._queue.run(self._result_flow(timeout))  # type: ignore[no-any-return]

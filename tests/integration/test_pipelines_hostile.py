@@ -16,6 +16,7 @@ from fairque import (
     BatchError,
     EncodeError,
     FairQueueConfig,
+    ResultExpiredError,
     ResultTimeoutError,
     ServerUnavailableError,
     Task,
@@ -124,6 +125,22 @@ def test_waiting_for_a_long_chain_does_not_walk_it(
             handle.result(timeout=0.1)
         assert len(run) < 20
         handle.cancel()
+
+
+def test_a_pipeline_that_is_forgotten_or_kept_no_result_says_so_and_is_waited_for_no_more(
+    open_queue: Any,
+) -> None:
+    queue = open_queue(retention={"finished": 0, "failed": 60, "canceled": 60}, push_retry_window=0)
+    for last in (tasks.number(2), parallel(tasks.number(2), tasks.number(3))):
+        handle = push(queue, tasks.number(1) >> last)
+        Worker(queue.config, burst=True).run()
+        with pytest.raises(ResultExpiredError, match=r"queue\.retention\.finished"):
+            handle.result(timeout=10)
+        time.sleep(0.01)
+        queue.cleanup_expired_tasks()
+        with pytest.raises(ResultExpiredError, match=r"queue\.retention\.finished"):
+            handle.result(timeout=10)
+        assert handle.progress().forgotten == len(handle.steps)
 
 
 # --- pipelines and other pushes ---
