@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from fairque.core.exceptions import XComUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
 
 @dataclass(slots=True)
 class TaskContext:
     """The circumstances of the attempt that is running; a parameter annotated with it receives it.
+
+    Within `with context:` it is the one that `current_task()` gives, so that a test can call what needs one.
 
     Attributes:
         user_id: Whose task it is.
@@ -36,6 +39,17 @@ class TaskContext:
     canceled: bool = field(default=False)
     pipeline_id: str | None = None
     open_xcom: Callable[[TaskContext], Any] | None = field(default=None, repr=False, compare=False)
+
+    _before: list[Token[TaskContext]] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def __enter__(self) -> Self:
+        self._before.append(_current.set(self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _current.reset(self._before.pop())
 
     @property
     def remaining(self) -> float | None:

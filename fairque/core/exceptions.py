@@ -253,8 +253,8 @@ class XComUnavailableError(FairQueueError, RuntimeError):
 
     def __init__(self, what: str, why: str | None = None) -> None:
         why = why or (
-            "no worker runs one here: elsewhere use XComManager(source, user_id), or give the TaskContext an "
-            "open_xcom"
+            "no worker runs one here: elsewhere use XComManager(source, user_id), or call it within a "
+            "TaskContext that has an open_xcom"
         )
         super().__init__(f"{what} needs the XCom of a running task, and {why}")
         self.what = what

@@ -27,6 +27,7 @@ from fairque import (
     TaskQueue,
     Worker,
     XComManager,
+    XComUnavailableError,
     current_task,
     task,
     xcom_pull,
@@ -486,18 +487,9 @@ def test_a_context_of_a_test_s_own_gives_the_decorators_their_data(queue: TaskQu
     def double(number: int) -> int:
         return 2 * number
 
-    from fairque.core.context import enter  # noqa: PLC0415 - for this test alone
-
     queue.xcom("u").push("number", 4)
-    context = TaskContext("u", "t", open_xcom=lambda context: queue.xcom(context.user_id))
-    found: list[int] = []
-
-    def run() -> None:
-        enter(context)
-        found.append(double())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert found == [8]
+    with TaskContext("u", "t", open_xcom=lambda context: queue.xcom(context.user_id)):
+        assert double() == 8
+    with pytest.raises(XComUnavailableError):
+        double()
     assert queue.xcom("u").pull("double") == 8

@@ -357,6 +357,18 @@ def test_outside_a_task_there_is_no_current_one() -> None:
         current_task()
 
 
+def test_within_a_context_it_is_the_current_one_and_the_one_before_is_after_it() -> None:
+    outer, inner = TaskContext("u", "1"), TaskContext("u", "2")
+    with outer:
+        with inner, outer:
+            assert current_task() is outer
+        with pytest.raises(ValueError, match="on purpose"), inner:
+            raise ValueError("on purpose")
+        assert current_task() is outer
+    with pytest.raises(LookupError):
+        current_task()
+
+
 def test_the_current_task_belongs_to_its_asyncio_task() -> None:
     async def one(name: str) -> str:
         enter(TaskContext(user_id=name, task_id="t"))

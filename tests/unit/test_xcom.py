@@ -338,7 +338,7 @@ def test_the_context_says_where_there_is_no_xcom() -> None:
         _ = TaskContext("local", "local").xcom
     assert str(caught.value) == (
         "TaskContext.xcom needs the XCom of a running task, and no worker runs one here: elsewhere use "
-        "XComManager(source, user_id), or give the TaskContext an open_xcom"
+        "XComManager(source, user_id), or call it within a TaskContext that has an open_xcom"
     )
 
 
