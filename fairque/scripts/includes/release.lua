@@ -97,6 +97,7 @@ end
 -- cost one question for all of them.
 local function release_dependents()
   if not any_has_dependents(ended) then
+    ended = {}
     return
   end
   local budget, at, is_left = RELEASE_LIMIT, 1, false
