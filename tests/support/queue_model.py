@@ -42,6 +42,7 @@ class ModelTask:
     waits_for: dict[str, bool] = field(
         default_factory=dict
     )  # what it depends on: whether it still waits for it
+    is_awaited: bool = False  # when it ended, others depended on it: its result is kept as long as it is
     spread: str | None = None  # how its end takes others with it: `waiting` ones, or `all`
 
     @property
@@ -116,6 +117,9 @@ class Model:
 
     def end(self, task: ModelTask, state: TaskState) -> None:
         task.state, task.overdue, task.due = state, False, False
+        task.is_awaited = any(
+            other.user == task.user and task.name in other.waits_for for other in self.tasks.values()
+        )
         self.totals[state.value.lower()] += 1
 
     # --- dependencies ---
