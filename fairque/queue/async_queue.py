@@ -196,7 +196,7 @@ class AsyncTaskQueue:
         return await self.run(single(self.commands.get(user_id, task_id)))
 
     async def cleanup_expired_tasks(self, limit: int = 1000) -> int:
-        return await self.run(single(self.commands.cleanup(limit)))
+        return await self.run(self.commands.cleanup(limit))
 
     # --- shares and limits ---
 

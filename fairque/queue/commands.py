@@ -61,6 +61,7 @@ LOOKED_AT = 500  # tasks of one script that looks
 INPUT_BYTES = 4 * 1024 * 1024  # of results in one reply, but for the last
 IDLE_USER_MS = 3_600_000
 LOOK_AGAIN_MS = 60_000  # at a task past its retention that others depend on
+MOST_STEPS = 20  # of one cleanup
 MOST_UNFRUITFUL = 1_000  # claims in a row that gave nothing though tasks are ready
 
 
@@ -504,15 +505,25 @@ class QueueCommands:
         value = codec.decode(data, allow_pickle=self._reader.unpickle)
         return codec.convert(value, returns, "the result")
 
-    def cleanup(self, limit: int = 1000) -> Call[int]:
-        """Remove tasks past their retention."""
+    def cleanup(self, limit: int = 1000) -> Flow[int]:
+        """Remove tasks past their retention, in as many steps as the graphs among them take."""
+        removed = 0
+        for _ in range(MOST_STEPS):
+            count, is_more = yield self.cleanup_call(batch_limit(limit) - removed)
+            removed += count
+            if not is_more or removed >= limit:
+                break
+        return removed
+
+    def cleanup_call(self, limit: int) -> Call[tuple[int, bool]]:
+        """One step: how many tasks were removed, and whether there may be more to do."""
         options = self._options(
-            limit=batch_limit(limit),
+            limit=limit,
             idle_user_ms=IDLE_USER_MS,
             look_again_ms=min(LOOK_AGAIN_MS, max(self._retention["finished"], 1)),
             **self._ending,
         )
-        return self._call("cleanup", (options,), int)
+        return self._call("cleanup", (options,), replies.read_cleaned)
 
     # --- looking ---
 

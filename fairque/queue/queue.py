@@ -355,7 +355,7 @@ class TaskQueue:
         Returns:
             How many were removed.
         """
-        return self.run(single(self.commands.cleanup(limit)))
+        return self.run(self.commands.cleanup(limit))
 
     # --- shares and limits ---
 

@@ -471,7 +471,7 @@ def test_a_cycle_that_would_take_long_to_find_is_refused(queue: TaskQueue) -> No
         ).calls[0],
         lambda q: q.commands._cancel_call(["u:a"], cascade=False),
         lambda q: q.commands._cancel_call(["u:a"], cascade=True),
-        lambda q: q.commands.cleanup(),
+        lambda q: q.commands.cleanup_call(100),
         lambda q: q.commands.reclaim(),
     ],
 )
@@ -516,3 +516,34 @@ def test_what_gives_up_waiting_takes_others_with_it_by_their_own_policies(
         sleep_past(raw, server_ms(raw) + 2)
         queue.cleanup_expired_tasks()
     assert states(queue, "b", "run", "wait", "cancel") == ["CANCELED", "QUEUED", "DEFERRED", "CANCELED"]
+
+
+def test_a_result_is_kept_for_a_reader_that_failed_and_may_run_again(
+    open_queue: Any, raw: Redis, root: str
+) -> None:
+    queue = open_queue(retention={"finished": 0.001, "failed": 60}, push_retry_window=0)
+    queue.push_batch([make("u", "a"), make("u", "b", depends_on=["a"])])
+    queue.finish(popped(queue), "of a")
+    give_up(queue, popped(queue))
+    clean(queue, raw)
+    assert raw.exists(f"{root}:result:u:a")
+    queue.requeue("u", "b")
+    assert names(drain(queue)) == ["b"]
+    clean(queue, raw)
+    assert states(queue, "a", "b") == [None, None]
+
+
+def test_a_cleanup_takes_as_many_steps_as_the_graphs_need_and_none_of_them_is_long(
+    open_queue: Any, raw: Redis, root: str
+) -> None:
+    queue = open_queue(retention={"finished": 0.001, "canceled": 0.001}, push_retry_window=0)
+    upstream = [make("u", f"u{number}") for number in range(500)]
+    queue.push_batch(upstream)
+    for reader in range(20):
+        queue.push_batch([make("u", f"r{reader}", depends_on=upstream)])
+    drain(queue, 200)
+    sleep_past(raw, server_ms(raw) + 2)
+    removed, is_more = queue.run(one(queue.commands.cleanup_call(1_000)))
+    assert removed < 500  # 20 dependents to look at, for each of them
+    assert is_more
+    assert queue.cleanup_expired_tasks() == 520 - removed
