@@ -274,7 +274,7 @@ def test_those_that_wait_for_a_task_whose_record_is_lost_are_told(
 ) -> None:
     queue.push(make("u", "a"))
     for policy in ("wait", "cancel", "run"):
-        queue.push(make("u", policy, depends_on=["a"], on_upstream_failure=policy))  # type: ignore[arg-type]
+        queue.push(make("u", policy, depends_on=["a"], on_upstream_failure=policy))
     if place == "lease":
         lapse(queue, raw)
     raw.delete(f"{root}:task:u:a")
@@ -427,9 +427,9 @@ def test_a_dependency_can_be_added_in_every_state_on_every_state(
     if upstream == "live":
         queue.push(make("u", "up"))
     queue.push(make("u", "other"))
-    options: dict[str, Any] = {"scheduled": {"delay": 3600}, "deferred": {"depends_on": ["other"]}}.get(
-        start, {}
-    )
+    options: dict[str, Any] = {"delay": 3600} if start == "scheduled" else {}
+    if start == "deferred":
+        options = {"depends_on": ["other"]}
     queue.push(make("u", "task", on_upstream_failure=policy, **options))
     if upstream == "missing":
         with pytest.raises(UnknownDependencyError):
