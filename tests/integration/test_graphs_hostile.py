@@ -547,3 +547,46 @@ def test_a_cleanup_takes_as_many_steps_as_the_graphs_need_and_none_of_them_is_lo
     assert removed < 500  # 20 dependents to look at, for each of them
     assert is_more
     assert queue.cleanup_expired_tasks() == 520 - removed
+
+
+def test_a_long_chain_whose_tasks_are_all_awaited_needs_no_search_for_each_of_them(
+    queue: TaskQueue, raw: Redis
+) -> None:
+    queue.push_batch([make("u", f"w{n}", depends_on=[str(n)]) for n in range(900)], missing="wait")
+    chain = [make("u", "0")]
+    for number in range(1, 900):
+        chain.append(make("u", str(number), depends_on=[chain[-1]]))
+    began = server_ms(raw)
+    queue.push_batch(chain)
+    assert server_ms(raw) - began < 1_000  # it took 2.5 s
+
+
+def test_a_cycle_through_two_pushes_of_several_tasks_is_found(queue: TaskQueue) -> None:
+    queue.push_batch([make("u", "x"), make("u", "y", depends_on=["x", "z"])], missing="wait")
+    queue.push(make("u", "other", depends_on=["y"]))
+    with pytest.raises(DependencyCycleError) as caught:
+        queue.push_batch(
+            [make("u", "z", depends_on=["zz"]), make("u", "zz", depends_on=["other"]), make("v", "a")]
+        )
+    assert caught.value.cycle in {
+        ("z", "y", "other", "zz", "z"),
+        ("zz", "z", "y", "other", "zz"),
+        ("other", "zz", "z", "y", "other"),
+    }
+    assert states(queue, "z", "zz") == [None, None]
+
+
+def test_a_release_that_takes_several_scripts_wakes_somebody_to_go_on(
+    queue: TaskQueue, raw: Redis, root: str
+) -> None:
+    queue.push(make("u", "a"))
+    for start in range(0, 400, 200):
+        queue.push_batch(
+            [make("u", str(n), depends_on=["a", "never"]) for n in range(start, start + 200)], missing="wait"
+        )
+    first = popped(queue)
+    raw.delete(f"{root}:wake")
+    queue.finish(first)
+    assert raw.exists(f"{root}:releasing", f"{root}:wake") == 2
+    assert queue.pop("w") is None
+    assert not raw.exists(f"{root}:releasing")

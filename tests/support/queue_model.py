@@ -117,9 +117,7 @@ class Model:
 
     def end(self, task: ModelTask, state: TaskState) -> None:
         task.state, task.overdue, task.due = state, False, False
-        task.is_awaited = any(
-            other.user == task.user and task.name in other.waits_for for other in self.tasks.values()
-        )
+        task.is_awaited = self._may_be_read(task)
         self.totals[state.value.lower()] += 1
 
     # --- dependencies ---

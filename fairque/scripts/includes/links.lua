@@ -62,13 +62,47 @@ local function known_states(links, is_new)
   return states, problem
 end
 
--- A new task closes a cycle only where others wait for it already.
-local function cycle_through(links)
-  local dependents
-  for member, dependencies in pairs(links) do
+-- The new tasks that others wait for already, and the known tasks that wait and that new ones depend on: by user, the
+-- members of the first and the ids of both.
+local function ends_of_detours(links, is_new)
+  local found, is_seen = {}, {}
+  local function of(name)
+    found[name] = found[name] or { members = {}, awaited = {}, known = {} }
+    return found[name]
+  end
+  for member in pairs(links) do
     if redis.call('EXISTS', dependents_key(member)) == 1 then
+      local name, id = parts_of(member)
+      add_all(of(name).members, { member })
+      add_all(of(name).awaited, { id })
+      is_seen[member] = true
+    end
+  end
+  if next(found) then
+    each_known(links, is_new, function(member, dependency, other)
+      if not is_seen[other] then
+        is_seen[other] = true
+        add_all(of((parts_of(member))).known, { dependency })
+      end
+    end)
+  end
+  return found
+end
+
+-- The client has looked for cycles within the push. Any other one leaves it, through a known task that waits for a
+-- new one, and comes back to a known one that a new one depends on. One search tells whether there is such a way;
+-- only then each task is looked at.
+local function cycle_through(links, is_new)
+  local dependents
+  for name, ends in pairs(ends_of_detours(links, is_new)) do
+    local waiting = deferred_of(name, ends.known)
+    local up, down, _, problem = search(name, waiting, ends.awaited, {}, {})
+    if problem then
+      return problem
+    end
+    for _, member in ipairs((up or down) and ends.members or {}) do
       dependents = dependents or reversed(links)
-      local problem = find_cycle(member, dependencies, links, dependents)
+      problem = find_cycle(member, links[member], links, dependents)
       if problem then
         return problem
       end
@@ -90,7 +124,7 @@ local function read_links(size)
     end
   end
   local states, problem = known_states(links, is_new)
-  problem = problem or cycle_through(links)
+  problem = problem or cycle_through(links, is_new)
   if problem then
     return nil, problem
   end
