@@ -590,3 +590,13 @@ def test_a_release_that_takes_several_scripts_wakes_somebody_to_go_on(
     assert raw.exists(f"{root}:releasing", f"{root}:wake") == 2
     assert queue.pop("w") is None
     assert not raw.exists(f"{root}:releasing")
+
+
+def test_a_dependency_that_was_met_stays_met_when_it_is_added_again(queue: TaskQueue) -> None:
+    queue.push_batch([make("u", "a"), make("u", "other", delay=3600)])
+    queue.push(make("u", "b", depends_on=["a", "other"], on_upstream_failure="run"))
+    give_up(queue, popped(queue))
+    assert queue.explain("u", "b").waits_for == ("other",)
+    queue.requeue("u", "a")
+    assert queue.add_dependency("u", "b", ["a", "other"]) is TaskState.DEFERRED
+    assert queue.explain("u", "b").waits_for == ("other",)
