@@ -36,16 +36,21 @@ from fairque.core.exceptions import (
     TaskValidationError,
     UnknownDependencyError,
     UnknownFunctionError,
+    XComKeyError,
+    XComUnavailableError,
 )
 from fairque.core.function import TaskFunction
 from fairque.core.models import Priority, Task, TaskState
+from fairque.core.pipeline import Pipeline, parallel, sequential
 from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, UserStats
 from fairque.core.retry import Retry
 from fairque.core.task_graph import GraphNode, TaskGraph
+from fairque.core.xcom import xcom_pull, xcom_push, xcom_task
 from fairque.decorator import task
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.worker.async_worker import AsyncWorker
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 from fairque.worker.worker import Worker
@@ -71,6 +76,7 @@ __all__ = [
     "AsyncTaskHandler",
     "AsyncTaskQueue",
     "AsyncWorker",
+    "AsyncXComManager",
     "Attempt",
     "BatchError",
     "ConfigurationError",
@@ -86,6 +92,7 @@ __all__ = [
     "GraphTooLargeError",
     "LeaseLostError",
     "PayloadTooLargeError",
+    "Pipeline",
     "Priority",
     "QueueClosedError",
     "QueueConfig",
@@ -126,10 +133,18 @@ __all__ = [
     "UserStats",
     "Worker",
     "WorkerConfig",
+    "XComKeyError",
+    "XComManager",
+    "XComUnavailableError",
     "current_task",
     "load_scheduler_config",
     "load_worker_config",
+    "parallel",
+    "sequential",
     "task",
+    "xcom_pull",
+    "xcom_push",
+    "xcom_task",
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -78,6 +78,15 @@ class _TaskDecorator:
         return registered
 
 
+class _PullingDecorator(Protocol):
+    """For type checkers: which arguments a call has to give depends on what is pulled."""
+
+    @overload
+    def __call__(self, function: Callable[..., Coroutine[Any, Any, R]]) -> AsyncTaskFunction[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[..., R]) -> TaskFunction[..., R]: ...
+
+
 @overload
 def task(
     function: Callable[Concatenate[_Untyped, P], Coroutine[Any, Any, R]], /
@@ -97,6 +106,7 @@ def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
 @overload
 def task(
     *,
+    pull: Mapping[str, str],
     name: str | None = None,
     priority: Priority | int = Priority.NORMAL,
     max_retries: int | None = None,
@@ -106,7 +116,21 @@ def task(
     retry_delay: Seconds = 1.0,
     max_retry_delay: Seconds = 300.0,
     on_upstream_failure: OnUpstreamFailure | None = None,
-    pull: Mapping[str, str] | None = None,
+    auto_xcom: bool = False,
+) -> _PullingDecorator: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    priority: Priority | int = Priority.NORMAL,
+    max_retries: int | None = None,
+    timeout: Seconds | None = None,
+    retry_on: type[BaseException] | ExceptionTypes = (Exception,),
+    no_retry_on: type[BaseException] | ExceptionTypes = (),
+    retry_delay: Seconds = 1.0,
+    max_retry_delay: Seconds = 300.0,
+    on_upstream_failure: OnUpstreamFailure | None = None,
+    pull: None = None,
     auto_xcom: bool = False,
 ) -> _TaskDecorator: ...
 def task(

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from fairque import __version__
 from fairque.cli.demo import demo
+from fairque.cli.graph import graph
 from fairque.cli.looking import explain, stats, users
 from fairque.cli.simulate import simulate
 from fairque.cli.user import pause, resume, user
@@ -22,7 +23,7 @@ class InOrder(TyperGroup):
     """Shows the commands in this order; typer would put the groups first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ("worker", "stats", "users", "user", "explain", "pause", "resume")
+        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume")
         return sorted(super().list_commands(ctx), key=lambda name: first.index(name) if name in first else 99)
 
 
@@ -69,6 +70,7 @@ IN_SHORT: dict[Callable[..., None], str] = {
     stats: "Show where the tasks are, and whether users are served fairly.",
     users: "Show the users: what waits, what was served, what holds it back.",
     explain: "Tell why a task is not running, and when it may start.",
+    graph: "Show what depends on a task, and what it depends on.",
     pause: "Start no more tasks of anybody, say during a migration.",
     resume: "Let a paused queue go on.",
     demo: "Watch real work of many users finish in fair order.",

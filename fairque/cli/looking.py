@@ -53,8 +53,8 @@ def stats(
 def _stats_lines(root: str, numbers: QueueStats) -> Iterator[str]:
     yield (
         f"{root}  {numbers.queued:,} queued · {numbers.scheduled:,} scheduled · "
-        f"{numbers.started:,} started · {numbers.finished:,} finished · {numbers.failed:,} failed · "
-        f"{numbers.canceled:,} canceled · {count(numbers.workers, 'worker')}"
+        f"{numbers.deferred:,} deferred · {numbers.started:,} started · {numbers.finished:,} finished · "
+        f"{numbers.failed:,} failed · {numbers.canceled:,} canceled · {count(numbers.workers, 'worker')}"
     )
     stolen = numbers.totals.get("stolen", 0)
     jain = "nothing was served lately" if numbers.jain_index is None else f"{numbers.jain_index:.3f}"

@@ -82,7 +82,7 @@ def _stats_lines(found: UserStats | None) -> Iterator[str]:
         return
     yield (
         f"now     {state_of(found)}: {found.queued:,} queued · {found.started:,} running · "
-        f"{found.scheduled:,} scheduled · {found.failed:,} failed"
+        f"{found.scheduled:,} scheduled · {found.deferred:,} deferred · {found.failed:,} failed"
     )
     throttled = f" · throttled for {seconds(found.throttled_seconds)}" if found.throttled_seconds else ""
     yield (

@@ -16,6 +16,7 @@ from fairque.core.exceptions import ConfigurationError
 from fairque.core.keys import DEFAULT
 from fairque.core.redis_config import RedisConfig, SentinelConfig
 from fairque.core.strict import PositiveSeconds, Seconds, StrictModel, refuse
+from fairque.core.units import LONGEST
 from fairque.core.user_policy import LARGEST, UserPolicy
 from fairque.core.worker_config import Id, SchedulerConfig, WorkerConfig, named, shared_by_mistake, user_ids
 
@@ -74,6 +75,12 @@ class QueueConfig(StrictModel):
     )
     max_payload_bytes: int = Field(
         1_048_576, ge=1, description="Largest encoded payload or result, in bytes."
+    )
+    max_xcom_bytes: int = Field(262_144, ge=1, description="Largest encoded XCom value, in bytes.")
+    xcom_ttl: PositiveSeconds = Field(
+        86_400.0,
+        le=LONGEST,
+        description="Seconds an XCom value is kept that sets no time of its own; one day.",
     )
     push_retry_window: Seconds = Field(
         60.0,

@@ -5,6 +5,12 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fairque.core.exceptions import XComUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @dataclass(slots=True)
@@ -18,6 +24,8 @@ class TaskContext:
         worker_id: Who runs it.
         deadline: `time.monotonic()` at which the attempt times out; None without a timeout.
         canceled: Becomes True when the task was canceled or the lease was lost: stop and return.
+        pipeline_id: The id of the pipeline that the task is a step of; None if it is none.
+        open_xcom: Opens `xcom`. A worker gives it; a test may give one of its own.
     """
 
     user_id: str
@@ -26,11 +34,31 @@ class TaskContext:
     worker_id: str = "local"
     deadline: float | None = None
     canceled: bool = field(default=False)
+    pipeline_id: str | None = None
+    open_xcom: Callable[[TaskContext], Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def remaining(self) -> float | None:
         """Seconds until the deadline (negative once it has passed); None without a timeout."""
         return None if self.deadline is None else self.deadline - time.monotonic()
+
+    # Any: it is an AsyncXComManager on the worker's event loop and an XComManager in a thread, and a type
+    # checker cannot see which. A union would need a cast at every use; as it is, an annotation is enough:
+    # `xcom: XComManager = context.xcom`. (Nor may core know the classes: they belong to the queue.)
+    @property
+    def xcom(self) -> Any:
+        """The cross-task data of the task's user, in the namespace of its pipeline, or `default` without one.
+
+        In an `async def` an `AsyncXComManager`, whose methods are awaited; in a plain function an
+        `XComManager`. What it writes counts only while this attempt holds the lease: a stale one gets
+        `LeaseLostError`.
+
+        Raises:
+            XComUnavailableError: No worker runs this task (`f.call(…)`).
+        """
+        if self.open_xcom is None:
+            raise XComUnavailableError("TaskContext.xcom")
+        return self.open_xcom(self)
 
 
 _current: ContextVar[TaskContext] = ContextVar("fairque_task")

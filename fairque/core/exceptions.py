@@ -26,15 +26,18 @@ class TaskValidationError(FairQueueError, ValueError):
 
 
 class PayloadTooLargeError(TaskValidationError):
-    """The encoded payload (or result) exceeds `queue.max_payload_bytes`."""
+    """The encoded payload, result or XCom value exceeds the limit that `setting` names."""
 
-    def __init__(self, size: int, limit: int, what: str = "payload") -> None:
+    def __init__(
+        self, size: int, limit: int, what: str = "payload", setting: str = "queue.max_payload_bytes"
+    ) -> None:
         super().__init__(
             f"the encoded {what} has {size:,} bytes, the limit is {limit:,}: store the data elsewhere and "
-            "pass a reference, or raise queue.max_payload_bytes"
+            f"pass a reference, or raise {setting}"
         )
         self.size = size
         self.limit = limit
+        self.setting = setting
 
 
 class QueueFullError(FairQueueError):
@@ -222,6 +225,38 @@ class BatchError(TaskValidationError):
     def __init__(self, index: int, cause: Exception) -> None:
         super().__init__(f"task {index} of the batch was refused, nothing was pushed: {cause}")
         self.index = index
+
+
+# --- cross-task data ----------------------------------------------------------------------------------
+
+
+class XComKeyError(FairQueueError, KeyError):
+    """There is no value under this key: it was never pushed, was removed, or has expired."""
+
+    def __init__(self, user_id: str, namespace: str, key: str) -> None:
+        super().__init__(
+            f"user {user_id!r} has no value {key!r} in namespace {namespace!r}: it was never pushed there, "
+            "was removed, or has expired; push it first, with a longer ttl, or pull it with a default"
+        )
+        self.user_id = user_id
+        self.namespace = namespace
+        self.key = key
+
+    def __str__(self) -> str:
+        """The message as it is; a KeyError would show its repr."""
+        return str(self.args[0])
+
+
+class XComUnavailableError(FairQueueError, RuntimeError):
+    """The XCom of a task was asked for where there is none, or none that can be used."""
+
+    def __init__(self, what: str, why: str | None = None) -> None:
+        why = why or (
+            "no worker runs one here: elsewhere use XComManager(source, user_id), or give the TaskContext an "
+            "open_xcom"
+        )
+        super().__init__(f"{what} needs the XCom of a running task, and {why}")
+        self.what = what
 
 
 # --- the server ---------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from typing import (
 import msgspec
 
 from fairque.core import codec
+from fairque.core.composable import Composable
 from fairque.core.context import TaskContext
 from fairque.core.exceptions import DecodeError, TaskValidationError
 from fairque.core.ids import new_id
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from fairque.core.header import Header
-    from fairque.core.pipeline import Pipeline
+    from fairque.core.pipeline import Parallel
     from fairque.core.retry import RetryPolicy
 
 P = ParamSpec("P")
@@ -99,13 +100,29 @@ class TaskFunction(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<task function {self.name}>"
 
+    if not TYPE_CHECKING:  # where they are errors anyway
+
+        def _not_a_step(self, other: object) -> None:
+            """A step of a pipeline is a task, not its function; to forget the call is a frequent mistake."""
+            from fairque.core.pipeline import sequential  # noqa: PLC0415 - pipelines are made of tasks
+
+            sequential(self, other)
+
+        __rshift__ = __lshift__ = __or__ = __rrshift__ = __rlshift__ = __ror__ = _not_a_step
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Task[R]:
         """A task that will call the function with these arguments.
 
         Raises:
             TypeError: The arguments do not fit the function's signature.
+            TaskValidationError: A task stands where its result was meant.
         """
         plan = self._plan
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, Composable):
+                raise TaskValidationError(
+                    f"an argument of {self.name} is {value!r} itself: pass its .output, which is its result"
+                )
         if not self.pull:
             plan.signature.bind(*args, **kwargs)
             return Task(task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns)
@@ -115,7 +132,7 @@ class TaskFunction(Generic[P, R]):
             task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns, pulls=pulls
         )
 
-    def map(self, items: Iterable[Any], **common: Any) -> Pipeline[list[R]]:
+    def map(self, items: Iterable[Any], **common: Any) -> Parallel[R]:
         """A task for each item, given as the first argument; `common` goes to all. They run side by side.
 
         Raises:
@@ -186,7 +203,7 @@ class TaskFunction(Generic[P, R]):
     @cached_property
     def _plan(self) -> _Plan:
         signature = inspect.signature(self.function)
-        annotations = {name: _supported(hint) for name, hint in _hints(self.function).items()}
+        annotations = annotations_of(self.function)
         returns = annotations.pop("return", Any)
         contexts = [name for name, hint in annotations.items() if _is_context(hint)]
         if len(contexts) > 1:
@@ -237,6 +254,11 @@ def function_name(function: Callable[..., Any]) -> str:
     return f"{module}:{function.__qualname__}"
 
 
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function's parameters and of its `return`, as `codec.convert` takes them."""
+    return {name: _supported(hint) for name, hint in _hints(function).items()}
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(function)
@@ -251,7 +273,7 @@ def _hint(function: Callable[..., Any], name: str) -> Any:
 
     probe.__annotations__ = {name: function.__annotations__[name]}
     try:
-        return get_type_hints(probe, globalns=getattr(function, "__globals__", {}))[name]
+        return get_type_hints(probe, globalns=getattr(inspect.unwrap(function), "__globals__", {}))[name]
     except Exception:  # noqa: BLE001 - as above
         return Any
 

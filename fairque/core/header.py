@@ -48,7 +48,7 @@ class Header(msgspec.Struct, omit_defaults=True, frozen=True):
     group: str | None = None
     on_upstream_failure: str = "wait"
     step: str | None = None  # its name in a pipeline
-    flow: str | None = None  # the run of a pipeline that it belongs to
+    pipeline: str | None = None  # the run of a pipeline that it belongs to
     inputs: bool = False  # whether its body names results of other tasks
 
 

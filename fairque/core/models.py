@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, ca
 import msgspec
 
 from fairque.core import codec
+from fairque.core.composable import Composable
 from fairque.core.exceptions import DecodeError, PayloadTooLargeError, TaskValidationError
 from fairque.core.header import (
     Header,
@@ -71,7 +72,7 @@ TERMINAL = frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED})
 LIVE = frozenset(TaskState) - TERMINAL
 
 
-class Task(msgspec.Struct, Generic[R], frozen=True, kw_only=True, repr_omit_defaults=True):
+class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True, repr_omit_defaults=True):
     """A piece of work of one user. Immutable; `with_options` makes a changed copy.
 
     Made by calling a task function, or by `Task.create` for a `TaskHandler`; pushing it runs it. The id is

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import FunctionConflictError, UnknownFunctionError
@@ -56,7 +57,8 @@ class Registry:
 
 
 def _origin(function: TaskFunction[..., Any]) -> tuple[Any, ...]:
-    code = getattr(function.function, "__code__", None)
+    # A decorator's wrapper has the same code whatever it wraps.
+    code = getattr(inspect.unwrap(function.function), "__code__", None)
     if code is None:
         return (function.function,)
     return (code.co_filename, code.co_firstlineno, function.function.__qualname__)

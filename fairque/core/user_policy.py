@@ -43,7 +43,7 @@ class UserPolicy(StrictModel):
             binds only while others could use the slot.
         rate: Tasks started per second.
         burst: Tasks that may start at once before `rate` holds; one second's worth if not set.
-        max_queued: Waiting tasks (queued or scheduled) beyond which a push is refused.
+        max_queued: Waiting tasks (queued, scheduled or deferred) beyond which a push is refused.
         paused: Whether the user's tasks wait; pushes are still accepted.
 
     Raises:

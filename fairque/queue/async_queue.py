@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
+from fairque.core.pipeline import Pipeline
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
+from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
+    from typing import Unpack
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
@@ -24,7 +29,8 @@ if TYPE_CHECKING:
     from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
-    from fairque.queue.checks import Missing
+    from fairque.queue.checks import Missing, PushOptions
+    from fairque.queue.commands import Batch
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -64,9 +70,13 @@ class AsyncTaskQueue:
 
     # --- pushing ---
 
+    @overload
+    async def push(self, task: Task[R], **options: Unpack[PushOptions]) -> AsyncTaskHandle[R]: ...
+    @overload
+    async def push(self, task: Pipeline[R], **options: Unpack[PushOptions]) -> AsyncPipelineHandle[R]: ...
     async def push(
         self,
-        task: Task[R],
+        task: Task[R] | Pipeline[R],
         *,
         user_id: str | None = None,
         task_id: str | None = None,
@@ -80,30 +90,34 @@ class AsyncTaskQueue:
         depends_on: Dependencies | None = None,
         on_upstream_failure: OnUpstreamFailure | None = None,
         missing: Missing | None = None,
-    ) -> AsyncTaskHandle[R]:
-        receipt = await self.run(
-            self.commands.push(
-                task,
-                user_id=user_id,
-                task_id=task_id,
-                priority=priority,
-                delay=delay,
-                execute_after=execute_after,
-                expires_at=expires_at,
-                max_retries=max_retries,
-                timeout=timeout,
-                group=group,
-                depends_on=depends_on,
-                on_upstream_failure=on_upstream_failure,
-                missing=missing,
-            )
-        )
+    ) -> AsyncTaskHandle[R] | AsyncPipelineHandle[R]:
+        options: dict[str, Any] = {
+            "user_id": user_id,
+            "task_id": task_id,
+            "priority": priority,
+            "delay": delay,
+            "execute_after": execute_after,
+            "expires_at": expires_at,
+            "max_retries": max_retries,
+            "timeout": timeout,
+            "group": group,
+            "depends_on": depends_on,
+            "on_upstream_failure": on_upstream_failure,
+            "missing": missing,
+        }
+        if isinstance(task, Pipeline):
+            built, batch = self.commands.push_pipeline(task, **options)
+            steps = await self._push(batch)
+            return AsyncPipelineHandle(self, steps[0].user_id, built, steps)
+        receipt = await self.run(self.commands.push(task, **options))
         return AsyncTaskHandle(self, receipt.task, created=receipt.created)
 
     async def push_batch(
         self, tasks: Iterable[Task[R]], *, user_id: str | None = None, missing: Missing | None = None
     ) -> list[AsyncTaskHandle[R]]:
-        batch = self.commands.push_batch(list(tasks), user_id=user_id, missing=missing)
+        return await self._push(self.commands.push_batch(list(tasks), user_id=user_id, missing=missing))
+
+    async def _push(self, batch: Batch) -> list[AsyncTaskHandle[Any]]:
         replies = []
         for calls in batch.rounds():
             replies += await self.manager.execute_all(calls)
@@ -224,6 +238,11 @@ class AsyncTaskQueue:
     async def resume(self) -> None:
         await self.run(single(self.commands.policies.pause(paused=False)))
 
+    # --- cross-task data ---
+
+    def xcom(self, user_id: str, *, namespace: str = DEFAULT_NAMESPACE) -> AsyncXComManager:
+        return AsyncXComManager(self, user_id, namespace=namespace)
+
     # --- looking ---
 
     async def stats(self) -> QueueStats:
@@ -252,7 +271,13 @@ class AsyncTaskQueue:
 
 def _take_docstrings() -> None:
     """Each method's docstring is its blocking twin's: one text, so that they cannot drift apart."""
-    for own, twin in ((AsyncTaskQueue, TaskQueue), (AsyncTaskHandle, TaskHandle)):
+    pairs = (
+        (AsyncTaskQueue, TaskQueue),
+        (AsyncTaskHandle, TaskHandle),
+        (AsyncPipelineHandle, PipelineHandle),
+        (AsyncXComManager, XComManager),
+    )
+    for own, twin in pairs:
         for name, method in vars(own).items():
             if not name.startswith("_") and callable(method) and hasattr(twin, name):
                 method.__doc__ = getattr(twin, name).__doc__

@@ -6,14 +6,24 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fairque.core.exceptions import TaskValidationError
 from fairque.core.keys import check_id, escape, member
+from fairque.core.steps import StepOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Missing: TypeAlias = Literal["fail", "wait"]
 
+
+class PushOptions(StepOptions, total=False):
+    """The options of `push`, as its signature has them."""
+
+    user_id: str | None
+    task_id: str | None
+    missing: Missing | None
+
+
 LONGEST_BATCH = 1000  # tasks of one claim, users of one filter, rows of one page
-LARGEST_GRAPH = 1_000_000  # tasks of one picture
+LARGEST_GRAPH = 100_000  # tasks of one picture
 LARGEST_OFFSET = 10**12  # more rows than fit a server
 
 

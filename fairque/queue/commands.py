@@ -23,10 +23,19 @@ from fairque.core.exceptions import (
     TaskValidationError,
 )
 from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import Task, TaskState, dependency_ids, encode_task, listed, naming_outputs
+from fairque.core.models import (
+    MOST_DEPENDENCIES,
+    Task,
+    TaskState,
+    dependency_ids,
+    encode_task,
+    listed,
+    naming_outputs,
+)
 from fairque.core.outputs import OutputFound
 from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue import looking, replies
 from fairque.queue.batches import CHUNK, CHUNK_EDGES, Part, parts_of, rest_by_user
 from fairque.queue.checks import (
@@ -40,15 +49,18 @@ from fairque.queue.checks import (
 )
 from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
-from fairque.queue.graphs import walk
+from fairque.queue.graphs import ENOUGH_IDS, dead_end, walk
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.replies import Claim, Fate, TaskReader
+from fairque.queue.xcom_commands import XComCommands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fairque.core.config import QueueConfig
     from fairque.core.models import Dependencies, Dependency
+    from fairque.core.pipeline import Pipeline
+    from fairque.core.pipeline_build import BuiltPipeline
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
     from fairque.core.task_graph import TaskGraph
     from fairque.core.user_policy import UserPolicy
@@ -176,6 +188,21 @@ class QueueCommands:
             chosen = [prepared[place] for place in part.places], [records[place] for place in part.places]
             calls.append(self._push_call(*chosen, part, missing, rest))
         return Batch(prepared, [part.places for part in parts], calls, len(in_order))
+
+    def push_pipeline(
+        self, pipeline: Pipeline[Any], *, missing: Missing | None = None, **options: Any
+    ) -> tuple[BuiltPipeline, Batch]:
+        """The pipeline's tasks, and the calls that push them; `options` as for `Pipeline.with_options`."""
+        if options.pop("task_id", None) is not None:
+            raise TaskValidationError("a pipeline has no task_id of its own: give its steps one, if you must")
+        built = pipeline.build(**options)
+        try:
+            return built, self.push_batch(built.tasks, missing=missing)
+        except BatchError as error:
+            name = built.tasks[error.index].name
+            raise TaskValidationError(
+                f"step {name!r} was refused, nothing was pushed: {error.__cause__}"
+            ) from error
 
     def _ready(self, task: Task[Any], options: dict[str, Any]) -> tuple[Task[Any], bytes]:
         """The task with its options, and on the wire."""
@@ -419,11 +446,11 @@ class QueueCommands:
         return states[0] is TaskState.CANCELED
 
     def cancel_all(self, user_id: str, task_ids: Sequence[str]) -> Flow[int]:
-        """Cancel tasks and all that depends on them: how many of them are canceled now."""
+        """Cancel tasks in this order: how many of them are canceled now."""
         canceled = 0
         for start in range(0, len(task_ids), CHUNK):
             names = [member_of(user_id, task_id) for task_id in task_ids[start : start + CHUNK]]
-            states = yield self._cancel_call(names, cascade=True)
+            states = yield self._cancel_call(names, cascade=False)
             canceled += states.count(TaskState.CANCELED)
         return canceled
 
@@ -525,6 +552,15 @@ class QueueCommands:
         )
         return self._call("cleanup", (options,), replies.read_cleaned)
 
+    # --- cross-task data ---
+
+    def xcom(
+        self, user_id: str, *, namespace: str = DEFAULT_NAMESPACE, attempt: Task[Any] | None = None
+    ) -> XComCommands:
+        """The operations on a user's XCom; those that write count only while `attempt` holds its lease."""
+        fence = None if attempt is None else _fence(attempt)
+        return XComCommands(self.config, self._root, user_id, namespace=namespace, fence=fence)
+
     # --- looking ---
 
     def stats(self) -> Call[QueueStats]:
@@ -556,14 +592,25 @@ class QueueCommands:
             raise TaskNotFoundError(user_id, task_id)
         return found
 
+    def dead_end(self, user_id: str, task_id: str) -> Flow[str | None]:
+        """The id of an ended task without which a deferred one can never start; None if it may."""
+        options = self._options(limit=MOST_DEPENDENCIES, enough=ENOUGH_IDS, upstream=True)
+
+        def look(names: Sequence[str]) -> Call[Any]:
+            return self._call("graph", (options, *names), list)
+
+        return dead_end(user_id, task_id, look)
+
     def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> Flow[TaskGraph]:
         """All tasks that hang together with one."""
         member_of(user_id, task_id)  # checked first
 
-        def look(names: Sequence[str], ids: int) -> Call[Any]:
-            return self._call("graph", (self._options(limit=ids), *names), list)
+        options = self._options(limit=graph_limit(limit) + 1, enough=ENOUGH_IDS)
 
-        return walk(user_id, task_id, graph_limit(limit), look)
+        def look(names: Sequence[str]) -> Call[Any]:
+            return self._call("graph", (options, *names), list)
+
+        return walk(user_id, task_id, limit, look)
 
     def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0

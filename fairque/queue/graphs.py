@@ -9,7 +9,7 @@ import msgspec
 from fairque.core.exceptions import TaskNotFoundError
 from fairque.core.header import Header, decode_header
 from fairque.core.keys import GATE, member, unescape
-from fairque.core.models import Task
+from fairque.core.models import Task, TaskState
 from fairque.core.task_graph import GraphNode, TaskGraph
 from fairque.queue.replies import groups
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from fairque.core.calls import Call, Flow
 
 AT_ONCE = 100  # tasks that one script looks at
-IDS_IN_REPLY = 20_000  # beyond which it looks at no more; also the most neighbours of one task that are seen
+ENOUGH_IDS = 5_000  # in a reply: it looks at no more tasks
+MOST_SEARCHED = 100_000  # tasks that a search for a dead end looks at
+DEAD = frozenset({TaskState.FAILED, TaskState.CANCELED})
 OPEN = 0  # the score of a blocker (includes/dependencies.lua)
 
 
 def walk(
-    user_id: str, task_id: str, limit: int, look: Callable[[Sequence[str], int], Call[Any]]
+    user_id: str, task_id: str, limit: int, look: Callable[[Sequence[str]], Call[Any]]
 ) -> Flow[TaskGraph]:
     """All tasks that hang together with one, up to `limit`; `look` makes the call for some members."""
     nodes: dict[str, GraphNode] = {}
-    waiting, seen, is_cut = [task_id], {task_id}, False
+    waiting, seen = [task_id], {task_id}
     while waiting and len(nodes) < limit:
         asked = waiting[: min(AT_ONCE, limit - len(nodes))]
-        most = min(IDS_IN_REPLY, limit + 1)
-        reply = yield look([member(user_id, name) for name in asked], most)
+        reply = yield look([member(user_id, name) for name in asked])
         del waiting[: len(reply)]
         for name, found in zip(asked, reply, strict=False):
             node = _node(name, *found)
@@ -41,12 +42,30 @@ def walk(
                     raise TaskNotFoundError(user_id, task_id)
                 continue
             nodes[name] = node
-            is_cut = is_cut or max(len(found[2]), len(found[3])) >= 2 * most
             for near in (*node.depends_on, *node.dependents):
                 if near not in seen:
                     seen.add(near)
                     waiting.append(near)
-    return TaskGraph(user_id, task_id, nodes, is_whole=not waiting and not is_cut)
+    return TaskGraph(user_id, task_id, nodes, is_whole=not waiting)
+
+
+def dead_end(user_id: str, task_id: str, look: Callable[[Sequence[str]], Call[Any]]) -> Flow[str | None]:
+    """The id of a failed or canceled task without which this one can never start; None if there is none."""
+    waiting, seen = [task_id], {task_id}
+    while waiting and len(seen) < MOST_SEARCHED:
+        asked = waiting[:AT_ONCE]
+        reply = yield look([member(user_id, name) for name in asked])
+        del waiting[: len(reply)]
+        for name, found in zip(asked, reply, strict=False):
+            node = _node(name, *found)
+            if node is None:
+                continue
+            if node.state in DEAD and name != task_id:
+                return name
+            near = node.waits_for if node.state == TaskState.DEFERRED else ()
+            waiting += [other for other in near if other not in seen]
+            seen.update(near)
+    return None
 
 
 def _node(

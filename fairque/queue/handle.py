@@ -14,6 +14,7 @@ from fairque.core.exceptions import (
     TaskNotFoundError,
 )
 from fairque.core.models import Task, TaskState
+from fairque.core.outputs import Output
 from fairque.core.units import Seconds, to_seconds
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ R = TypeVar("R")
 LOOK_AGAIN_SECONDS = 5.0
 
 
-class _Handle(Generic[R]):
+class Handle(Generic[R]):
     """What both handles share.
 
     Attributes:
@@ -49,6 +50,11 @@ class _Handle(Generic[R]):
         name = type(self).__name__
         return f"<{name} user_id={self.user_id!r} task_id={self.task_id!r} created={self.created}>"
 
+    @property
+    def output(self) -> R:
+        """Its result, as an argument of another task of the same user, which depends on this one then."""
+        return Output(self.task_id)  # type: ignore[return-value]  # it stands for an R
+
     def _state_flow(self) -> Flow[TaskState]:
         state, *_ = yield self._commands.fate_call(self.user_id, self.task_id)
         return TaskState(state.decode())
@@ -65,9 +71,9 @@ class _Handle(Generic[R]):
         topic = self._commands.keys.done(self.user_id, self.task_id)
         listening = False
         while True:
-            fate = yield from self._fate_flow()
+            fate = yield from fate_of(self._commands, self.user_id, self.task_id)
             if fate is not None:
-                return self._outcome(*fate)
+                return outcome_of(self._commands, self.user_id, self.task_id, fate, self._returns)
             if not listening:
                 listening = True
                 yield Listen(topic)
@@ -79,28 +85,40 @@ class _Handle(Generic[R]):
                     raise ResultTimeoutError(self.user_id, self.task_id, seconds)
             yield Wait(pause, topic=topic)
 
-    def _fate_flow(self) -> Flow[tuple[TaskState, list[bytes | None]] | None]:
-        """State and details of an ended task; None while it lives."""
-        try:
-            state, *details = yield self._commands.fate_call(self.user_id, self.task_id)
-        except TaskNotFoundError:
-            raise ResultExpiredError(self.user_id, self.task_id) from None
-        ended = TaskState(state.decode())
-        return (ended, details) if ended.is_terminal else None
 
-    def _outcome(self, state: TaskState, details: list[bytes | None]) -> Any:
-        if state is TaskState.CANCELED:
-            raise TaskCanceledError(self.user_id, self.task_id)
-        if state is TaskState.FAILED:
-            failure_type, error = ((text or b"").decode() for text in details)
-            raise TaskFailedError(self.user_id, self.task_id, failure_type, error)
-        data = details[0] if details else None
-        if data is None:
-            raise ResultExpiredError(self.user_id, self.task_id)
-        return self._commands.decode_result(data, self._returns)
+def fate_of(
+    commands: QueueCommands, user_id: str, task_id: str
+) -> Flow[tuple[TaskState, list[bytes | None]] | None]:
+    """State and details of an ended task; None while it lives."""
+    try:
+        state, *details = yield commands.fate_call(user_id, task_id)
+    except TaskNotFoundError:
+        raise ResultExpiredError(user_id, task_id) from None
+    ended = TaskState(state.decode())
+    return (ended, details) if ended.is_terminal else None
 
 
-class TaskHandle(_Handle[R]):
+def outcome_of(
+    commands: QueueCommands,
+    user_id: str,
+    task_id: str,
+    fate: tuple[TaskState, list[bytes | None]],
+    returns: Any = None,
+) -> Any:
+    """The result, or the error, that the end of a task means."""
+    state, details = fate
+    if state is TaskState.CANCELED:
+        raise TaskCanceledError(user_id, task_id)
+    if state is TaskState.FAILED:
+        failure_type, error = ((text or b"").decode() for text in details)
+        raise TaskFailedError(user_id, task_id, failure_type, error)
+    data = details[0] if details else None
+    if data is None:
+        raise ResultExpiredError(user_id, task_id)
+    return commands.decode_result(data, returns)
+
+
+class TaskHandle(Handle[R]):
     """A pushed task, for blocking code."""
 
     def __init__(self, queue: TaskQueue, task: Task[R], *, created: bool) -> None:
@@ -151,7 +169,7 @@ class TaskHandle(_Handle[R]):
         return self._queue.cancel(self.user_id, self.task_id, cascade=cascade)
 
 
-class AsyncTaskHandle(_Handle[R]):
+class AsyncTaskHandle(Handle[R]):
     """A pushed task, for asyncio."""
 
     def __init__(self, queue: AsyncTaskQueue, task: Task[R], *, created: bool) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
+from fairque.core.pipeline import Pipeline
+from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.handle import TaskHandle
+from fairque.queue.pipeline_handle import PipelineHandle
+from fairque.queue.xcom import XComManager
 from fairque.utils.lua_manager import LuaScriptManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
+    from typing import Unpack
 
     from fairque.core.calls import Flow
     from fairque.core.config import FairQueueConfig
@@ -23,7 +28,8 @@ if TYPE_CHECKING:
     from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
-    from fairque.queue.checks import Missing
+    from fairque.queue.checks import Missing, PushOptions
+    from fairque.queue.commands import Batch
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -69,9 +75,13 @@ class TaskQueue:
 
     # --- pushing ---
 
+    @overload
+    def push(self, task: Task[R], **options: Unpack[PushOptions]) -> TaskHandle[R]: ...
+    @overload
+    def push(self, task: Pipeline[R], **options: Unpack[PushOptions]) -> PipelineHandle[R]: ...
     def push(
         self,
-        task: Task[R],
+        task: Task[R] | Pipeline[R],
         *,
         user_id: str | None = None,
         task_id: str | None = None,
@@ -85,18 +95,18 @@ class TaskQueue:
         depends_on: Dependencies | None = None,
         on_upstream_failure: OnUpstreamFailure | None = None,
         missing: Missing | None = None,
-    ) -> TaskHandle[R]:
-        """Push one task. The options replace those of the task.
+    ) -> TaskHandle[R] | PipelineHandle[R]:
+        """Push one task, or a pipeline of them. The options replace those of the task, or of all steps.
 
         A repeat with a known `(user_id, task_id)` changes nothing and returns a handle with
         `created=False`; so a push whose reply was lost can be repeated safely.
 
         Args:
-            task: Made by calling a task function, or by `Task.create`.
+            task: Made by calling a task function, or by `Task.create`; or a pipeline, which comes as a whole.
             user_id: Whose task it is; required here or on the task.
-            task_id: 1 to 256 characters, unique within the user.
+            task_id: 1 to 256 characters, unique within the user; not for a pipeline.
             priority: Among the same user's tasks.
-            delay: Seconds or timedelta until it may run.
+            delay: Seconds or timedelta until it may run; of a pipeline, until its first steps may.
             execute_after: The earliest start: an aware datetime or seconds since 1970.
             expires_at: If it has not started by then it fails as `expired`.
             max_retries: Attempts after the first.
@@ -107,6 +117,9 @@ class TaskQueue:
                 this one too, or `run` it anyway.
             missing: `wait` also waits for tasks that are to be pushed later; `fail` if None.
 
+        Returns:
+            A handle on the task; on a pipeline a `PipelineHandle`, which has one for each step.
+
         Raises:
             TaskValidationError: A value is missing or out of its range; nothing was written.
             UnknownDependencyError: It depends on a task that is not known; nothing was written.
@@ -114,23 +127,25 @@ class TaskQueue:
             QueueFullError: The user or the queue has as many waiting tasks as it may; nothing was written.
             ServerError: The server refused or could not be reached; the push may be repeated.
         """
-        receipt = self.run(
-            self.commands.push(
-                task,
-                user_id=user_id,
-                task_id=task_id,
-                priority=priority,
-                delay=delay,
-                execute_after=execute_after,
-                expires_at=expires_at,
-                max_retries=max_retries,
-                timeout=timeout,
-                group=group,
-                depends_on=depends_on,
-                on_upstream_failure=on_upstream_failure,
-                missing=missing,
-            )
-        )
+        options: dict[str, Any] = {
+            "user_id": user_id,
+            "task_id": task_id,
+            "priority": priority,
+            "delay": delay,
+            "execute_after": execute_after,
+            "expires_at": expires_at,
+            "max_retries": max_retries,
+            "timeout": timeout,
+            "group": group,
+            "depends_on": depends_on,
+            "on_upstream_failure": on_upstream_failure,
+            "missing": missing,
+        }
+        if isinstance(task, Pipeline):
+            built, batch = self.commands.push_pipeline(task, **options)
+            steps = self._push(batch)
+            return PipelineHandle(self, steps[0].user_id, built, steps)
+        receipt = self.run(self.commands.push(task, **options))
         return TaskHandle(self, receipt.task, created=receipt.created)
 
     def push_batch(
@@ -158,7 +173,9 @@ class TaskQueue:
                 what is missing.
             ServerError: The server refused or could not be reached; the whole batch may be repeated.
         """
-        batch = self.commands.push_batch(list(tasks), user_id=user_id, missing=missing)
+        return self._push(self.commands.push_batch(list(tasks), user_id=user_id, missing=missing))
+
+    def _push(self, batch: Batch) -> list[TaskHandle[Any]]:
         created = batch.created([self.manager.execute(call) for call in batch.calls])
         return [TaskHandle(self, task, created=flag) for task, flag in zip(batch.tasks, created, strict=True)]
 
@@ -403,6 +420,20 @@ class TaskQueue:
     def resume(self) -> None:
         """Let a paused queue go on."""
         self.run(single(self.commands.policies.pause(paused=False)))
+
+    # --- cross-task data ---
+
+    def xcom(self, user_id: str, *, namespace: str = DEFAULT_NAMESPACE) -> XComManager:
+        """The cross-task data of a user. Closing the manager leaves this queue open.
+
+        Args:
+            user_id: Whose data.
+            namespace: Where the manager's calls go that name none.
+
+        Raises:
+            TaskValidationError: The user id or the namespace cannot be one.
+        """
+        return XComManager(self, user_id, namespace=namespace)
 
     # --- looking ---
 

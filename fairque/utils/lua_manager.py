@@ -15,6 +15,7 @@ from fairque.core.exceptions import (
     DependencyCycleError,
     FairQueueError,
     GraphTooLargeError,
+    LeaseLostError,
     QueueClosedError,
     QueueFullError,
     ScriptError,
@@ -49,6 +50,10 @@ def _graph_too_large(limit: str, task: str) -> GraphTooLargeError:
     return GraphTooLargeError(*split_member(task.encode()), int(limit))
 
 
+def _lease_lost(attempt: str, name: str) -> LeaseLostError:
+    return LeaseLostError(*split_member(name.encode()), int(attempt))
+
+
 # What a script answers with `redis.error_reply("CODE detail")`, and the exception that it means.
 _CODES: dict[str, Callable[[str], FairQueueError]] = {
     "UNKNOWNTASK": lambda detail: TaskNotFoundError(*split_member(detail.encode())),
@@ -56,6 +61,7 @@ _CODES: dict[str, Callable[[str], FairQueueError]] = {
     "UNKNOWNDEPENDENCY": lambda detail: UnknownDependencyError(*map(unescape, detail.split(":"))),
     "CYCLE": lambda detail: DependencyCycleError(tuple(unescape(task) for task in detail.split(":")[1:])),
     "GRAPHTOOLARGE": lambda detail: _graph_too_large(*detail.split(" ", 1)),
+    "LEASELOST": lambda detail: _lease_lost(*detail.split(" ", 1)),
     "BADTASK": lambda detail: TaskValidationError("task {} of the batch: {}".format(*detail.split(" ", 1))),
 }
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext, enter
-from fairque.core.exceptions import DecodeError, UnknownFunctionError
+from fairque.core.exceptions import DecodeError, FairQueueError, UnknownFunctionError
 from fairque.core.registry import registry
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 
@@ -102,9 +102,21 @@ class Execution:
                 return Outcome(task, error=late, failure_type="timeout")
             return Outcome(task, error=error)
         try:
-            return Outcome(task, result=self.encode_result(result))
+            encoded = self.encode_result(result)
         except BaseException as error:  # noqa: BLE001 - encoding runs code of the result's class
             return Outcome(task, error=error, failure_type="invalid")
+        try:
+            await self._publish(running, result)
+        except FairQueueError as error:
+            return Outcome(task, error=error)
+        return Outcome(task, result=encoded)
+
+    @staticmethod
+    async def _publish(running: Running, result: Any) -> None:
+        """A function that says so has its result in XCom too, before its task has finished."""
+        name = running.task.function
+        if name is not None and registry.get(name).auto_xcom:
+            await running.context.xcom.push(running.task.name, result)
 
     async def _filled(self, running: Running) -> Task[Any]:
         """The task with everything it needs to run."""

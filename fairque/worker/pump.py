@@ -19,6 +19,7 @@ from fairque.queue.checks import LONGEST_BATCH
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 from fairque.worker.outage import Outage
 from fairque.worker.slots import Slots
+from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,12 @@ class Pump:
         self._heart = heart
         self._burst = burst
         self.slots = Slots(
-            concurrency, worker_id=worker_id, execution=execution, heart=heart, on_end=self._on_end
+            concurrency,
+            worker_id=worker_id,
+            execution=execution,
+            heart=heart,
+            xcom=WorkerXCom(manager, commands),
+            on_end=self._on_end,
         )
         # Ended attempts that are not acknowledged yet. A failure's call is made once, with its decision.
         self._finished: dict[AttemptKey, Outcome] = {}

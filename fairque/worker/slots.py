@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from fairque.core.context import TaskContext
 from fairque.worker.execution import Execution, Outcome, Running
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
+from fairque.worker.xcom import AttemptXCom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fairque.core.models import Task
+    from fairque.worker.xcom import WorkerXCom
 
 
 class Slots:
@@ -24,6 +26,7 @@ class Slots:
         worker_id: Who runs them.
         execution: Runs each.
         heart: Keeps their leases.
+        xcom: Opens their cross-task data.
         on_end: Told of each attempt that left its slot: its outcome, or None if that is not wanted any more.
     """
 
@@ -34,12 +37,14 @@ class Slots:
         worker_id: str,
         execution: Execution,
         heart: Heart,
+        xcom: WorkerXCom,
         on_end: Callable[[Outcome | None], None],
     ) -> None:
         self._count = count
         self._worker_id = worker_id
         self._execution = execution
         self._heart = heart
+        self._xcom = xcom
         self._on_end = on_end
         self._running: dict[AttemptKey, Running] = {}
 
@@ -61,6 +66,8 @@ class Slots:
             attempt=task.attempt,
             worker_id=self._worker_id,
             deadline=None if task.timeout is None else time.monotonic() + task.timeout,
+            pipeline_id=task.header.pipeline,
+            open_xcom=AttemptXCom(self._xcom, task),
         )
         running = Running(task, context)
         self._running[attempt_key(task)] = running

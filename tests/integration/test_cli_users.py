@@ -195,7 +195,7 @@ def test_user_show_tells_where_each_part_of_the_policy_comes_from(
     assert table["max_queued"] == ["9", "default"]
     assert table["rate"] == ["none", "built-in"]
     assert table["paused"] == ["no", "built-in"]
-    assert "eligible: 1 queued · 1 running · 0 scheduled · 0 failed" in shown
+    assert "eligible: 1 queued · 1 running · 0 scheduled · 0 deferred · 0 failed" in shown
     assert "1 served" in shown
     found = data(run("user", "show", "acme", "--json"))
     assert UserPolicy(**found["policy"]) == tasks.get_policy("acme")

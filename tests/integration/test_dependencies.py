@@ -70,7 +70,7 @@ def test_what_waits_for_a_task_that_is_canceled_follows_its_policy(queue: TaskQu
     assert state(queue, "b") == expected
 
 
-def test_requeueing_the_failed_task_resumes_the_flow(queue: TaskQueue) -> None:
+def test_requeueing_the_failed_task_lets_the_others_go_on(queue: TaskQueue) -> None:
     push_chain(queue, "a", "b", "c")
     fail_for_good(queue, popped(queue))
     assert queue.pop("w") is None

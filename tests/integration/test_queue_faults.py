@@ -282,12 +282,14 @@ def test_a_full_server_refuses_pushes_and_still_drains(face: str) -> None:
         push(queue, "u", *(str(number) for number in range(300)), max_retries=0)
         queue.fail(popped(queue), "for later")
         running = popped(queue)
+        queue.xcom("u").push("key", 1)
         raw.config_set("maxmemory", "1mb")  # it holds more than that empty
         before = raw.keys("*")
         for attempt in (
             lambda: queue.push(make("u", "one too many")),
             lambda: push(queue, "u", "x", "y"),
             lambda: queue.requeue("u", "0"),
+            lambda: queue.xcom("u").push("another", 1),
         ):
             with pytest.raises(ServerOutOfMemoryError, match="let workers drain the queue"):
                 attempt()
@@ -300,6 +302,7 @@ def test_a_full_server_refuses_pushes_and_still_drains(face: str) -> None:
         with opened(face, server.config().model_copy(update={"users": users})) as worker:
             worker.resume()
             assert worker.get_policy("u") == UserPolicy(weight=2.0, max_concurrency=500)
+        assert queue.xcom("u").clear() == 1
         # Everything that leads to the end of a task goes on.
         queue.heartbeat([running])
         queue.release([running])

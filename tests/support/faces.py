@@ -11,7 +11,9 @@ from typing import Any, TypeVar, cast
 from fairque.core.config import FairQueueConfig
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle
+from fairque.queue.pipeline_handle import AsyncPipelineHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager
 
 T = TypeVar("T")
 
@@ -48,17 +50,20 @@ class _Driven:
             return lambda *args, **kwargs: self._wrap(self._loop.run(value(*args, **kwargs)))
         if inspect.ismethod(value):
             return lambda *args, **kwargs: self._wrap(value(*args, **kwargs))
-        return value
+        return self._wrap(value)
 
     def __repr__(self) -> str:
         return repr(self._target)
 
     def _wrap(self, value: Any) -> Any:
-        if isinstance(value, AsyncTaskHandle):
+        if isinstance(value, (AsyncTaskHandle, AsyncPipelineHandle, AsyncXComManager)):
             return _Driven(self._loop, value)
-        if isinstance(value, list):
-            return [self._wrap(item) for item in value]
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(self._wrap, value)) if type(value) in {list, tuple} else value
         return value
+
+    def __getitem__(self, name: str) -> Any:
+        return self._wrap(self._target[name])
 
 
 class _DrivenQueue(_Driven):

@@ -20,6 +20,7 @@ SINGLE_KEYS = frozenset(
     | {"releasing", "gates"}
 )
 OF_TASKS = frozenset({"task", "run", "result", "lane", "blockers", "dependents"})
+OF_XCOM = frozenset({"xcom", "xcoms"})
 OF_USERS = frozenset({"user", "policy", "costs", "groups", "idle_groups", "waits"})
 ENDED = ("finished", "failed", "canceled", "lost")
 
@@ -78,6 +79,30 @@ class Shard:
             self.group_rings[user] = {group.decode() for group in replies.pop(0)}
         self.runs = {run: _text(replies.pop(0)) for run in self.run_names}
         self.graph = graph.read(replies)
+        self._read_xcom(client)
+
+    def _read_xcom(self, client: Redis) -> None:
+        names, spaces = sorted(self.parts["xcom"]), sorted(self.parts["xcoms"])
+        self.xcom: dict[str, int] = {}  # when each value ends, and what its entry says
+        self.xcom_index: dict[str, float] = {}
+        # By space: its latest entry, and when the index ends.
+        self.xcom_ends: dict[str, tuple[float, int]] = {}
+        if not names and not spaces:
+            return
+        pipe = client.pipeline(transaction=True)
+        for name in names:
+            pipe.pexpiretime(f"{self.root}:xcom:{name}")
+        for space in spaces:
+            pipe.zrange(f"{self.root}:xcoms:{space}", 0, -1, withscores=True)
+            pipe.pexpiretime(f"{self.root}:xcoms:{space}")
+        replies: list[Any] = pipe.execute()
+        seconds, microseconds = client.time()
+        self.xcom_now = seconds * 1000 + microseconds / 1000
+        self.xcom = {name: replies.pop(0) for name in names}
+        for space in spaces:
+            entries = {f"{space}:{name.decode()}": score for name, score in replies.pop(0)}
+            self.xcom_index |= entries
+            self.xcom_ends[space] = (max(entries.values(), default=0), replies.pop(0))
 
 
 def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
@@ -93,6 +118,7 @@ def violations(client: Redis, root: str) -> list[str]:
     found += _users(shard)
     found += _totals(shard)
     found += shard.graph.violations({member: places[0] for member, places in _where(shard).items()})
+    found += _xcom(shard)
     return found
 
 
@@ -114,7 +140,8 @@ def _where(shard: Shard) -> dict[str, list[str]]:
 
 def _key_names(shard: Shard) -> list[str]:
     found = [f"an unknown key {name!r}" for name in shard.singles - SINGLE_KEYS]
-    kinds = {kind for kind, rest in shard.parts.items() if rest} - OF_TASKS - OF_USERS - {"claim", "service"}
+    known = OF_TASKS | OF_USERS | OF_XCOM | {"claim", "service"}
+    kinds = {kind for kind, rest in shard.parts.items() if rest} - known
     found += [f"an unknown kind of key {kind!r}: {shard.parts[kind]}" for kind in kinds]
     users_of_lanes = {lane.partition(":")[0] for lane in shard.lane_names}
     for name in (*users_of_lanes, *shard.user_names, *shard.index, *shard.ring):
@@ -250,4 +277,26 @@ def _totals(shard: Shard) -> list[str]:
         found.append(f"{come} tasks came, {gone} ended, and {live} are live: {shard.totals}")
     if shard.wake_tokens > 1:
         found.append(f"{shard.wake_tokens} wake-ups are waiting; one is enough")
+    return found
+
+
+def _xcom(shard: Shard) -> list[str]:
+    """A value is in its namespace's index with its end, and nothing else; what ends just now may be gone."""
+    values = {name: end for name, end in shard.xcom.items() if end > shard.xcom_now or end == -1}
+    index = {name: score for name, score in shard.xcom_index.items() if score > shard.xcom_now}
+    found = [
+        f"xcom:{name} ends at {values.get(name)}, and its entry says {index.get(name)}"
+        for name in values.keys() | index.keys()
+        if values.get(name) != index.get(name)
+    ]
+    found += [
+        f"xcoms:{space} ends at {end}, and its latest entry at {latest}"
+        for space, (latest, end) in shard.xcom_ends.items()
+        if latest > shard.xcom_now and end != latest
+    ]
+    parts = [part for name in (*shard.xcom, *shard.xcom_index) for part in name.split(":")]
+    found += [
+        f"a part of xcom that is not escaped: {part!r}" for part in parts if escape(unescape(part)) != part
+    ]
+    found += [f"xcom:{name} has not three parts" for name in shard.xcom if name.count(":") != 2]
     return found

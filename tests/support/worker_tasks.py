@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,3 +218,53 @@ def note_and_sleep(journal: str, seconds: float) -> None:
     write(journal, f"began {time.monotonic()} {os.getpid()}")
     time.sleep(seconds)
     write(journal, f"ended {time.monotonic()} {os.getpid()}")
+
+
+@task(name="tests.number", max_retries=0)
+def number(value: int) -> int:
+    return value
+
+
+@task(name="tests.double", max_retries=0)
+async def double(value: int) -> int:
+    return 2 * value
+
+
+@task(name="tests.total", max_retries=0)
+def total(values: Sequence[int | None]) -> int:
+    return sum(value or 0 for value in values)
+
+
+@task(name="tests.broken", max_retries=0)
+def broken(value: int = 0) -> int:
+    raise ValueError(f"broken by {value}")
+
+
+@task(name="tests.pulling", max_retries=0, pull={"values": "number"})
+def pulling(factor: int, values: list[int]) -> int:
+    return factor * sum(values)
+
+
+@task(name="tests.text", max_retries=0)
+def text(size: int) -> str:
+    return "x" * size
+
+
+@task(name="tests.length", max_retries=0)
+def length(value: str) -> int:
+    return len(value)
+
+
+@task(name="tests.published", max_retries=0, auto_xcom=True)
+def published(value: int) -> int:
+    return value
+
+
+@task(name="tests.published_later", max_retries=0, auto_xcom=True)
+async def published_later(value: int) -> int:
+    return value
+
+
+@task(name="tests.read_xcom", max_retries=0)
+def read_xcom(context: TaskContext, *keys: str) -> list[Any]:
+    return [context.xcom.pull(key) for key in keys]

@@ -69,6 +69,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
     )
     assert (queue.lease_seconds, queue.ageing_seconds, queue.push_retry_window) == (30, 60, 60)
     assert (queue.max_payload_bytes, queue.max_retries, queue.max_crashes) == (1024 * 1024, 3, 3)
+    assert (queue.max_xcom_bytes, queue.xcom_ttl) == (256 * 1024, 86400)
     assert queue.retention == Retention(finished=86400, failed=7 * 86400, canceled=3600)
     assert config.worker == WorkerConfig(concurrency=10, graceful_shutdown_timeout=30, steal_targets=[])
     assert (config.redis.host, config.redis.port, config.redis.db) == ("localhost", 6379, 0)
@@ -104,6 +105,9 @@ def test_a_lease_refuses_what_is_no_positive_number(value: object) -> None:
             "ageing_seconds: must be less than or equal to 10000000",
         ),
         (QueueConfig, {"max_payload_bytes": 1.5}, "max_payload_bytes: must be a valid integer"),
+        (QueueConfig, {"max_xcom_bytes": 0}, "max_xcom_bytes: must be greater than or equal to 1"),
+        (QueueConfig, {"xcom_ttl": 0}, "xcom_ttl: must be greater than 0"),
+        (QueueConfig, {"xcom_ttl": 1e10}, "xcom_ttl: must be less than or equal to 6311520000"),
         (
             QueueConfig,
             {"retention": {"failed": -1}},

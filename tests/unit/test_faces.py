@@ -9,11 +9,18 @@ import pytest
 
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
+from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.xcom import AsyncXComManager, XComManager
 
-PAIRS = [(TaskQueue, AsyncTaskQueue), (TaskHandle, AsyncTaskHandle)]
+PAIRS = [
+    (TaskQueue, AsyncTaskQueue),
+    (TaskHandle, AsyncTaskHandle),
+    (PipelineHandle, AsyncPipelineHandle),
+    (XComManager, AsyncXComManager),
+]
 # Nothing to wait for: these ask the server nothing.
-PLAIN = {"handle"}
+PLAIN = {"handle", "named", "xcom"}
 
 
 def public(cls: type) -> dict[str, object]:
@@ -34,7 +41,7 @@ METHODS = [
 
 
 def as_blocking(text: str) -> str:
-    return re.sub(r"\bAsync(?=Task)", "", text)
+    return re.sub(r"\bAsync(?=Task|Pipeline|XCom)", "", text)
 
 
 @pytest.mark.parametrize(("blocking", "other"), PAIRS)
@@ -62,8 +69,11 @@ def test_both_faces_are_made_from_the_same(blocking: type, other: type) -> None:
     assert as_blocking(str(right)) == str(left)
 
 
-def test_the_queue_closes_as_a_context_on_both_faces() -> None:
-    assert hasattr(TaskQueue, "__enter__")
-    assert hasattr(TaskQueue, "__exit__")
-    assert hasattr(AsyncTaskQueue, "__aenter__")
-    assert hasattr(AsyncTaskQueue, "__aexit__")
+@pytest.mark.parametrize(
+    ("blocking", "other"), [(TaskQueue, AsyncTaskQueue), (XComManager, AsyncXComManager)]
+)
+def test_what_is_opened_closes_as_a_context_on_both_faces(blocking: type, other: type) -> None:
+    assert hasattr(blocking, "__enter__")
+    assert hasattr(blocking, "__exit__")
+    assert hasattr(other, "__aenter__")
+    assert hasattr(other, "__aexit__")

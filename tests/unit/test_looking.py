@@ -19,7 +19,7 @@ def service(
 
 
 def jain(in_minute: int, this: list[Any], last: list[Any], *, ready: int = 0) -> float | None:
-    reply = [0, 0, 0, 0, 0, ready, 5, 0, 0, 0, b"0", b"0", in_minute, this, last, []]
+    reply = [0, 0, 0, 0, 0, 0, ready, 5, 0, 0, 0, b"0", b"0", in_minute, this, last, []]
     return read_stats(reply).jain_index
 
 

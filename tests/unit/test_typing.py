@@ -5,7 +5,24 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import assert_type
 
-from fairque import AsyncTaskHandle, AsyncTaskQueue, Task, TaskContext, TaskHandle, TaskQueue, task
+from fairque import (
+    AsyncTaskHandle,
+    AsyncTaskQueue,
+    AsyncXComManager,
+    Pipeline,
+    Task,
+    TaskContext,
+    TaskHandle,
+    TaskQueue,
+    XComManager,
+    parallel,
+    sequential,
+    task,
+    xcom_pull,
+    xcom_push,
+    xcom_task,
+)
+from fairque.core.pipeline import Parallel
 
 
 @task(name="typing.plain", timeout=3)
@@ -64,3 +81,117 @@ def test_a_first_parameter_that_takes_anything_is_not_mistaken_for_the_context()
     assert_type(untyped_first({"a": 1}, 2), Task[str])
     assert_type(untyped_first(payload=1, number=2), Task[str])
     assert untyped_first.call(1, 2) == "12"
+
+
+def test_a_pipeline_has_the_type_of_its_last_step() -> None:
+    a, b, c = plain("a"), on_loop("b"), with_context(1)
+    assert_type(a >> b, Pipeline[int])
+    assert_type(a >> b >> c, Pipeline[float])
+    assert_type(a << b, Pipeline[str])
+    assert_type([a, a] >> b, Pipeline[int])
+    assert_type([a, [b, c]] >> b, Pipeline[int])
+    assert_type((a | b) >> c, Pipeline[float])
+    assert_type(sequential(a, [a, b], c), Pipeline[float])
+    assert_type((a >> c).output, float)
+    assert_type((a >> c).with_options(priority=1), Pipeline[float])
+
+
+def test_a_pipeline_with_a_parallel_end_has_a_list_of_their_types() -> None:
+    a, b, c = plain("a"), on_loop("b"), with_context(1)
+    assert_type(a | b, Parallel[str | int])
+    assert_type(a | b | c, Parallel[str | int | float])
+    assert_type(a | (b | c), Parallel[str | int | float])
+    assert_type((a >> b) | c, Parallel[int | float])
+    assert_type(a >> (b | c), Parallel[int | float])
+    assert_type(c >> (b | b) >> (a | c), Parallel[str | float])
+    assert_type(a >> [b, b], Parallel[int])
+    assert_type([b, b] << a, Parallel[int])
+    assert_type([b, b] | a, Parallel[int | str])
+    assert_type(a | [b, b], Parallel[str | int])
+    assert_type([a] >> (b | c), Parallel[int | float])
+    assert_type((b | c) << a, Parallel[int | float])
+    assert_type(parallel(b, b), Parallel[int])
+    assert_type((a | b).output, list[str | int])
+    assert_type((a | b).with_options(priority=1), Parallel[str | int])
+    as_pipeline: Pipeline[list[str | int]] = a | b
+    assert as_pipeline.ends_parallel
+
+
+def test_map_keeps_the_type_of_its_function() -> None:
+    mapped = plain.map(["a", "b"], width=2)
+    assert_type(mapped, Parallel[str])
+    assert_type(mapped.output, list[str])
+    assert_type(mapped | on_loop("b"), Parallel[str | int])
+    assert_type(mapped >> on_loop("b"), Pipeline[int])
+
+
+@task(name="typing.lists")
+def lists() -> list[int]:
+    return [1]
+
+
+def test_one_step_that_returns_a_list_is_not_a_parallel_end() -> None:
+    assert_type(plain("a") >> lists(), Pipeline[list[int]])
+    assert_type((plain("a") >> lists()) | plain("a"), Parallel[list[int] | str])
+
+
+def test_what_is_no_step_is_an_error_to_the_type_checker() -> None:
+    def never_called() -> None:
+        plain("a") >> plain  # type: ignore[operator]
+        plain >> plain("a")  # type: ignore[operator]
+        plain("a") | 5  # type: ignore[operator]
+        plain("a").with_options(colour="red")  # type: ignore[call-arg]
+        (plain("a") >> lists()).with_options(name="etl")  # type: ignore[call-arg]
+
+    assert callable(never_called)
+
+
+@task(name="typing.pushing")
+@xcom_push("key")
+def pushing(image: str, width: int = 1) -> str:
+    return image * width
+
+
+@task(name="typing.async_pushing")
+@xcom_push("key")
+async def async_pushing(image: str) -> int:
+    return len(image)
+
+
+@task(name="typing.pulling")
+@xcom_pull(image="key")
+def pulling(image: str, width: int) -> str:
+    return image * width
+
+
+@task(name="typing.async_both")
+@xcom_task(pull={"image": "key"}, push="length")
+async def async_both(image: str) -> int:
+    return len(image)
+
+
+def test_decorators_of_xcom_keep_the_result_s_type_and_a_push_the_arguments_as_well() -> None:
+    assert_type(pushing("a", width=2), Task[str])
+    assert_type(async_pushing("a"), Task[int])
+    assert_type(pulling(2), Task[str])
+    assert_type(async_both(), Task[int])
+
+    def never_called() -> None:
+        pushing(1)  # type: ignore[arg-type]
+        async_pushing("a", 2)  # type: ignore[call-arg]
+
+    assert callable(never_called)
+
+
+def test_the_xcom_of_a_context_takes_the_annotation_it_is_given() -> None:
+    def plainly(context: TaskContext) -> None:
+        xcom: XComManager = context.xcom
+        assert_type(xcom.delete("key"), bool)
+
+    async def on_asyncio(context: TaskContext, queue: AsyncTaskQueue) -> None:
+        xcom: AsyncXComManager = context.xcom
+        assert_type(await xcom.clear(), int)
+        assert_type(queue.xcom("u"), AsyncXComManager)
+
+    assert callable(plainly)
+    assert callable(on_asyncio)
