@@ -5,6 +5,7 @@
 --   options: limit, idle_user_ms, look_again_ms (for tasks that others depend on), retention, ageing_us
 -- Returns how many tasks were removed, and 1 if there may be more to do at once.
 --- @include "includes/shard"
+--- @include "includes/downstream"
 --- @include "includes/release"
 
 local EDGES_LIMIT = 1000 -- that one script removes

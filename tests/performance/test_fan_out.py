@@ -1,4 +1,4 @@
-"""One task, ten thousand that depend on it, and one that depends on all of these: every script stays short."""
+"""One task, ten thousand that depend on it, one that depends on all of these: every script stays short."""
 
 from __future__ import annotations
 

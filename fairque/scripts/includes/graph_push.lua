@@ -1,6 +1,9 @@
---- @include "includes/dependencies"
+--- @include "includes/downstream"
 --- @include "includes/cycle"
--- What a push says of dependencies (`depends_on`: ids by member), checked before anything is written.
+-- The part of a push that is about dependencies (`depends_on`: ids by member): checked before anything is written, and
+-- then written down with the tasks.
+opts.depends_on = opts.depends_on or {}
+local links, states = {}, {} -- those that count, and where that is what they lead to
 
 local function is_held_by_gate(member)
   if not redis.call('ZSCORE', root .. 'deferred', member) then
@@ -17,7 +20,7 @@ end
 -- Which of the pushed tasks are new, and the links that count: of new tasks, and of those that earlier pushes of
 -- the same graph brought in part, as their gate tells.
 local function new_links(size)
-  local is_new, is_pushed, links = {}, {}, {}
+  local is_new, is_pushed, found = {}, {}, {}
   for i = 1, size do
     local member = ARGV[3 * i - 1] .. ':' .. ARGV[3 * i]
     is_pushed[member] = true
@@ -25,10 +28,10 @@ local function new_links(size)
   end
   for member, dependencies in pairs(opts.depends_on) do
     if is_new[member] or (not is_pushed[member] and is_held_by_gate(member)) then
-      links[member] = dependencies
+      found[member] = dependencies
     end
   end
-  return links, is_new
+  return found, is_new
 end
 
 -- Call `act` with each task and dependency that is none of the new tasks.
@@ -110,23 +113,60 @@ local function cycle_through(links, is_new)
   end
 end
 
--- Returns the links that count and the states of what they lead to; or nothing, and the error.
-local function read_links(size)
-  opts.depends_on = opts.depends_on or {}
-  if not next(opts.depends_on) and not opts.check then
-    return {}, {}
+-- The error, if anything that the push says of dependencies cannot be.
+local function problem_of_links(size)
+  local is_new, problem
+  links, is_new = new_links(size)
+  states, problem = known_states(opts.check or {}, is_new)
+  if problem then
+    return problem
   end
-  local links, is_new = new_links(size)
-  if opts.check then
-    local _, problem = known_states(opts.check, is_new)
-    if problem then
-      return nil, problem
+  states, problem = known_states(links, is_new)
+  return problem or cycle_through(links, is_new)
+end
+
+-- Whether a new task does not become ready, for it depends on others. One that can never run is canceled at once.
+local function defers(user, member, header, due)
+  local dependencies = links[member]
+  links[member] = nil
+  if not dependencies then
+    return false
+  end
+  local is_doomed = link(member, dependencies, on_failure(header), states)
+  if not is_doomed and not has_open_blocker(member) then
+    return false
+  end
+  defer(user, member, due)
+  if is_doomed then
+    cancel_deferred(user, member)
+  end
+  return true
+end
+
+-- More dependencies of tasks that came with an earlier push of the same graph.
+local function link_the_rest()
+  for member, dependencies in pairs(links) do
+    local user = load_user((parts_of(member)))
+    if link(member, dependencies, on_failure(stored_header(member)), states) then
+      cancel_deferred(user, member)
     end
   end
-  local states, problem = known_states(links, is_new)
-  problem = problem or cycle_through(links, is_new)
-  if problem then
-    return nil, problem
+end
+
+-- After the tasks. Returns whether something may be ready by it.
+local function complete()
+  link_the_rest()
+  -- A gate that opens just now, or is given up, goes on with that, whatever a repeat of the push says.
+  if opts.gate and not redis.call('ZSCORE', root .. 'releasing', opts.gate) then
+    if opts.opens then
+      redis.call('ZREM', root .. 'gates', opts.gate)
+      redis.call('ZADD', root .. 'releasing', now_us, opts.gate)
+    else
+      redis.call('ZADD', root .. 'gates', now + opts.gate_ms, opts.gate)
+    end
   end
-  return links, states
+  if opts.opens then
+    release_waiting()
+  end
+  return opts.opens
 end
