@@ -130,7 +130,8 @@ def test_scripts_that_only_look_are_declared_so() -> None:
 
 def test_an_include_inside_of_a_function_is_not_known_outside_of_it(tmp_path: Path, write: Write) -> None:
     inside = '--- @include_inside "includes/a"'
-    write("main", include("base"), "local function f()", inside, "end", include("a"), "return a")
+    write("main", include("base"), "local function f()", inside, "end", include("b"), "return a")
+    write("includes/b", include("a"))
     write("includes/base", "local base = 1")
     write("includes/a", include("base"), "local a = base")
     lines = ScriptLoader(tmp_path).load("main").source.splitlines()
