@@ -80,6 +80,20 @@ local function defer_or_cancel(user, member, header, due)
   return true
 end
 
+-- In a graph that comes in several pushes, what depends on another task of it is held back by that one; but not if
+-- that was known before, and may run or have ended. Then the gate has to.
+local function hold_back(member)
+  local name = parts_of(member)
+  for _, dependency in ipairs(links[member]) do
+    local other = name .. ':' .. dependency
+    if is_gate(dependency) or not states[other] or redis.call('ZSCORE', root .. 'deferred', other) then
+      return
+    end
+  end
+  local _, gate = parts_of(opts.gate)
+  add_all(links[member], { gate })
+end
+
 local created, pushed, ready, first_tick = {}, 0, false, nil
 for i = 1, size do
   local name, id, record, header = ARGV[3 * i - 1], ARGV[3 * i], ARGV[3 * i + 1], headers[i]
@@ -95,6 +109,9 @@ for i = 1, size do
     -- the batch keeps the order of equal times.
     local start = header.execute_after and header.execute_after * 1000 or now_us + (header.delay or 0) * 1000
     local due = start + (tick - first_tick)
+    if links[member] and opts.gate then
+      hold_back(member)
+    end
     if links[member] and defer_or_cancel(user, member, header, due) then
       links[member] = nil
     elseif due > now_us + (tick - first_tick) then
