@@ -600,3 +600,42 @@ def test_a_dependency_that_was_met_stays_met_when_it_is_added_again(queue: TaskQ
     queue.requeue("u", "a")
     assert queue.add_dependency("u", "b", ["a", "other"]) is TaskState.DEFERRED
     assert queue.explain("u", "b").waits_for == ("other",)
+
+
+def test_a_push_that_was_given_up_and_is_repeated_leaves_nothing_that_waits_for_ever(
+    open_queue: Any, raw: Redis, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = open_queue(retention={"finished": 0.001, "failed": 0.001, "canceled": 0.001}, push_retry_window=0)
+    tasks = layers(6, 200)
+    with monkeypatch.context() as patch:
+        patch.setattr("fairque.queue.batches.GATE_MS", 1)
+        for call in queue.commands.push_batch(tasks).calls[:3]:
+            queue.run(one(call))
+    sleep_past(raw, server_ms(raw) + 2)
+    queue.run(one(queue.commands.cleanup_call(1)))  # has begun to cancel it
+    queue.push_batch(tasks)
+    drain(queue, 200)
+    clean(queue, raw)
+    drain(queue, 200)
+    clean(queue, raw)
+    assert queue.stats().deferred == 0
+    assert left(raw, root) <= {"user", "users", "stats", "clock", "wake", "waits", "service"}
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_depends_on_a_task_that_was_known_before_starts_with_the_rest_of_its_graph(
+    queue: TaskQueue, ended: bool
+) -> None:
+    first = make("u", "first")
+    queue.push(first)
+    held = popped(queue)
+    if ended:
+        queue.finish(held)
+    tasks = [first, *(make("u", str(number), depends_on=[first]) for number in range(1_200))]
+    for call in queue.commands.push_batch(tasks).calls[:2]:
+        queue.run(one(call))
+    if not ended:
+        queue.finish(held)
+    assert queue.pop("w") is None
+    queue.push_batch(tasks)
+    assert len(drain(queue, 200)) == 1_200

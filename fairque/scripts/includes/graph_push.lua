@@ -125,13 +125,30 @@ local function problem_of_links(size)
   return problem or cycle_through(links, is_new)
 end
 
+-- In a graph that comes in several pushes, what depends on another task of it is held back by that one; but not if
+-- that was known before, and may run or have ended. Then the gate has to.
+local function hold_back(member)
+  local name = parts_of(member)
+  for _, dependency in ipairs(links[member]) do
+    local other = name .. ':' .. dependency
+    if is_gate(dependency) or not states[other] or redis.call('ZSCORE', root .. 'deferred', other) then
+      return
+    end
+  end
+  local _, gate = parts_of(opts.gate)
+  add_all(links[member], { gate })
+end
+
 -- Whether a new task does not become ready, for it depends on others. One that can never run is canceled at once.
 local function defers(user, member, header, due)
-  local dependencies = links[member]
-  links[member] = nil
-  if not dependencies then
+  if not links[member] then
     return false
   end
+  if opts.gate then
+    hold_back(member)
+  end
+  local dependencies = links[member]
+  links[member] = nil
   local is_doomed = link(member, dependencies, on_failure(header), states)
   if not is_doomed and not has_open_blocker(member) then
     return false
