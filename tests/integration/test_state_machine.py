@@ -113,7 +113,10 @@ LINKED = st.builds(
 GRAPH = st.tuples(*(st.builds(linked, st.just("a"), st.just(i), EARLIER, st.none(), MORE) for i in range(6)))
 MISSING = st.sampled_from(["wait", "wait", None])
 # What a worker may do with its attempts.
-EFFECTS = ("finish", "finish", "release", "renew", "let lapse", "retry at once", "retry later", "give up")
+EFFECTS = (
+    *("finish", "finish", "release", "renew", "let lapse"),
+    *("retry at once", "retry later", "give up", "write", "write"),
+)
 # Which attempts a worker speaks for, counted from the latest; which task an operator names.
 SOME = st.lists(st.integers(0, 9), min_size=1, max_size=4)
 ONE = st.integers(0, len(USERS) * len(IDS))
@@ -285,6 +288,9 @@ class QueueMachine(RuleBasedStateMachine):
                 self.finish(batch)
             case "release":
                 self.release(batch)
+            case "write":
+                for held in batch:
+                    self.write(held)
             case "renew" | "let lapse":
                 self.heartbeat(batch, short=effect == "let lapse")
             case _:
@@ -372,6 +378,16 @@ class QueueMachine(RuleBasedStateMachine):
                 lost.append((held.task.user_id, held.task.task_id))
         self.model.settle()
         self._refused(lost, lambda: self.queue.release([held.task for held in batch]))
+
+    def write(self, held: Held) -> None:
+        """An attempt leaves data for the other tasks of its user; a later one overwrites it."""
+        user, name = held.task.user_id or "", held.task.task_id
+        key, value = f"by {name}", [name, held.life, held.task.attempt]
+        holds = self._holder(held) is not None
+        if holds:
+            self.model.xcom[user][key] = value
+        data = self.queue.commands.xcom(user, attempt=held.task)
+        self._refused([] if holds else [(user, name)], lambda: self.queue.run(data.push(key, value)))
 
     def _refused(self, lost: list[tuple[str | None, str]], effect: Any) -> None:
         if not lost:
@@ -598,6 +614,11 @@ class QueueMachine(RuleBasedStateMachine):
         for task in self.model.of(TaskState.FINISHED):
             if task.is_awaited:
                 assert self.raw.exists(f"{self.root}:result:{escape(task.user)}:{escape(task.name)}")
+
+    @invariant()
+    def each_user_sees_what_its_attempts_have_written(self) -> None:
+        for user in USERS:
+            assert self.queue.xcom(user).pull_all() == self.model.xcom[user]
 
     @invariant()
     def the_shard_is_consistent(self) -> None:

@@ -64,11 +64,13 @@ class Model:
     ready: set[str] = field(default_factory=set)  # the users in the ring
     floor: float = 0.0
     totals: Counter[str] = field(default_factory=Counter)
+    xcom: dict[str, dict[str, Any]] = field(default_factory=dict)  # by user
     ticks: Any = field(default_factory=lambda: itertools.count(1))
     lives: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
         self.v = dict.fromkeys(self.users, 0.0)
+        self.xcom = {user: {} for user in self.users}
 
     def of(self, *states: TaskState) -> list[ModelTask]:
         return [task for task in self.tasks.values() if task.state in states]
