@@ -419,11 +419,14 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.release(ended)
         self.model.settle()
 
-    @rule(limit=st.integers(1, 5))
-    def crash(self, limit: int) -> None:
-        """A worker that is killed at once; its attempts stay around as zombies."""
-        self.claim(limit, None, steal=False, short=True)
+    @rule(limit=st.integers(1, 5), effect=st.sampled_from(["nothing", "write", "write", "finish"]))
+    def crash(self, limit: int, effect: str) -> None:
+        """A worker that is killed at once; its attempts stay around as zombies, also while others run."""
+        zombies = self.claim(limit, None, steal=False, short=True)
         self.reclaim(100)
+        if zombies and effect != "nothing":
+            self.claim(5, None, steal=False, short=False)
+            self.perform(zombies, effect)
 
     @rule(one=ONE, what=st.sampled_from(["cancel", "cascade", "requeue", "requeue", "requeue all"]))
     def operate(self, one: int, what: str) -> None:
