@@ -49,6 +49,7 @@ from fairque.core.xcom import xcom_pull, xcom_push, xcom_task
 from fairque.decorator import task
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
+from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle, PipelineProgress
 from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.worker.async_worker import AsyncWorker
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncPipelineHandle",
     "AsyncTaskHandle",
     "AsyncTaskHandler",
     "AsyncTaskQueue",
@@ -93,6 +95,8 @@ __all__ = [
     "LeaseLostError",
     "PayloadTooLargeError",
     "Pipeline",
+    "PipelineHandle",
+    "PipelineProgress",
     "Priority",
     "QueueClosedError",
     "QueueConfig",

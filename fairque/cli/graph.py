@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fairque.core.task_graph import GraphNode, TaskGraph
 
 LIMIT = 1_000
+DEEPEST = 30  # levels that are drawn
 # Colours of a diagram, by state.
 COLOURS = {
     "FINISHED": "#d3f0d8",
@@ -65,23 +66,24 @@ def graph(  # noqa: PLR0917 - typer passes them by name
 
 
 def tree(found: TaskGraph) -> Iterator[str]:
-    """The graph as an indented tree, from its first tasks down."""
+    """The graph as an indented tree, from its first tasks down; far down the level is written as a number."""
     shown: set[str] = set()
-    # What is still to print: the task, what stands before it, and what stands before those below it.
-    waiting = [(node, "", "") for node in reversed(found.first())]
+    # What is still to print: the task and its level, what stands before it, and before those below it.
+    waiting = [(node, 0, "", "") for node in reversed(found.first())]
     while waiting:
-        node, before, below = waiting.pop()
+        node, level, before, below = waiting.pop()
         is_repeat = node.task_id in shown
         shown.add(node.task_id)
         yield before + _label(node, found.task_id) + (" (see above)" if is_repeat else "")
         if is_repeat:
             continue
-        children = found.downstream(node.task_id)
-        for place, child in enumerate(reversed(children)):
+        for place, child in enumerate(reversed(found.downstream(node.task_id))):
             is_last = place == 0
-            waiting.append(
-                (child, below + ("└─ " if is_last else "├─ "), below + ("   " if is_last else "│  "))
-            )
+            if level < DEEPEST:
+                own, next_below = ("└─ ", "   ") if is_last else ("├─ ", "│  ")
+                waiting.append((child, level + 1, below + own, below + next_below))
+            else:  # the indentation of a long chain would be most of what is printed
+                waiting.append((child, level + 1, f"{below}… {level + 1}: ", below))
 
 
 def _label(node: GraphNode, asked: str) -> str:
@@ -109,4 +111,8 @@ def diagram(found: TaskGraph) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     """Text in a label: what would end it or be read as markup is written as Mermaid's entities."""
-    return "".join(sign if sign.isalnum() or sign in " _-.()" else f"#{ord(sign)};" for sign in text)
+    return "".join(
+        # A dash or a dot before a space begins a list.
+        sign if sign.isalnum() or sign in " _()" or (sign in "-." and after != " ") else f"#{ord(sign)};"
+        for sign, after in zip(text, f"{text[1:]}.", strict=False)
+    )

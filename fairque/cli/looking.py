@@ -119,6 +119,7 @@ def _tasks(user: UserStats) -> dict[str, str]:
         "queued": f"{user.queued:,}",
         "running": f"{user.started:,}",
         "scheduled": f"{user.scheduled:,}",
+        "deferred": f"{user.deferred:,}",
         "failed": f"{user.failed:,}",
         "weight": f"{user.weight:g}",
         "served": f"{user.served:,}",

@@ -7,6 +7,7 @@ never begins with the marks of the others.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
@@ -15,8 +16,9 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from fairque.core.composable import Composable
 from fairque.core.exceptions import DecodeError, EncodeError
-from fairque.core.outputs import Output, OutputFound, find_outputs
+from fairque.core.outputs import Output, OutputFound
 
 Codec: TypeAlias = Literal["json", "msgpack", "pickle"]
 
@@ -24,14 +26,15 @@ _MSGPACK_MARK = b"\x01"
 _PICKLE_MARK = b"\x02"
 
 
+_WHERE_OUTPUTS_GO = "the output of a task can be an argument of another one, by itself or in a list or dict"
+
+
 def _plain(value: Any) -> Any:
     """Turn what msgspec does not know into what it does: pydantic models into dicts."""
     if hasattr(type(value), "model_dump"):
         return value.model_dump(mode="json")
     if isinstance(value, Output):
-        raise OutputFound(
-            "the output of a task can be an argument of another one, by itself or in a list or dict"
-        )
+        raise OutputFound(_WHERE_OUTPUTS_GO)
     raise TypeError(f"objects of type {type(value).__name__} have no plain form")
 
 
@@ -76,6 +79,7 @@ def encode(
     raise EncodeError(f"{where} cannot be carried as {codec}: {reason}")
 
 
+_OF_A_TASK = "it is a task or pipeline, or a handle: pass its .output, which is its result"
 _ENCODE_ERRORS = (
     TypeError,
     ValueError,
@@ -96,9 +100,20 @@ def _encode(value: Any, codec: Codec) -> bytes:
         return data
     if codec == "msgpack":
         return _MSGPACK_MARK + _msgpack.encode(value)
-    if find_outputs(value):
-        raise OutputFound
-    return _PICKLE_MARK + pickle.dumps(value, protocol=5)
+    pickled = io.BytesIO()
+    _Pickler(pickled, protocol=5).dump(value)
+    return _PICKLE_MARK + pickled.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what has a pickled form for other ends: it would reach the function as it is."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Output):
+            raise OutputFound(_WHERE_OUTPUTS_GO)
+        if isinstance(value, Composable):
+            raise TypeError(_OF_A_TASK)
+        return NotImplemented
 
 
 def _refuse_non_finite(value: Any) -> None:
@@ -142,7 +157,9 @@ def _culprit(
     while True:
         inner = next(((p, v, e) for p, v in _items(value) if (e := _failure(v, codec)) is not None), None)
         if inner is None:
-            return path, str(error) or type(error).__name__
+            # Else it is said of some part of it that nobody has put there.
+            is_task = isinstance(value, Composable) or type(value).__module__.startswith("fairque.queue.")
+            return path, _OF_A_TASK if is_task else str(error) or type(error).__name__
         path, value, error = path + inner[0], inner[1], inner[2]
 
 
@@ -157,6 +174,8 @@ def _items(value: Any) -> list[tuple[str, Any]]:
 def _failure(value: Any, codec: Codec) -> BaseException | None:
     try:
         _encode(value, codec)
+    except OutputFound:
+        return None  # is filled in later, and not what is wrong
     except _ENCODE_ERRORS as error:
         return error
     return None

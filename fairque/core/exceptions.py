@@ -201,7 +201,8 @@ class UnknownDependencyError(TaskError, TaskValidationError):
             user_id,
             task_id,
             f"depends on {dependency!r}, which is not known: push both together, push that one first, or "
-            "wait for it with missing='wait'; a task is forgotten after its retention (queue.retention)",
+            "wait for it with missing='wait'; a task is forgotten after its retention (queue.retention), and "
+            "one that was pushed as a step of a pipeline has another id: that of the pipeline's handle",
         )
         self.dependency = dependency
 

@@ -27,6 +27,7 @@ from fairque.core.context import TaskContext
 from fairque.core.exceptions import DecodeError, TaskValidationError
 from fairque.core.ids import new_id
 from fairque.core.models import Task
+from fairque.core.outputs import Output
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -55,7 +56,9 @@ class _Plan:
         for name, parameter in self.signature.parameters.items():
             is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
             if is_required and name not in given and name not in optional:
-                raise TypeError(f"missing a required argument: {name!r}")
+                pulled = ", ".join(map(repr, sorted(set(optional) & given)))
+                hint = f"; {pulled} was given and is not pulled: give the others by keyword" if pulled else ""
+                raise TypeError(f"missing a required argument: {name!r}{hint}")
         return given
 
 
@@ -120,8 +123,9 @@ class TaskFunction(Generic[P, R]):
         plan = self._plan
         for value in (*args, *kwargs.values()):
             if isinstance(value, Composable):
+                what = f"task {value.name or value.task_id!r}" if isinstance(value, Task) else repr(value)
                 raise TaskValidationError(
-                    f"an argument of {self.name} is {value!r} itself: pass its .output, which is its result"
+                    f"an argument of {self.name} is {what} itself: pass its .output, which is its result"
                 )
         if not self.pull:
             plan.signature.bind(*args, **kwargs)
@@ -137,10 +141,19 @@ class TaskFunction(Generic[P, R]):
 
         Raises:
             TypeError: The arguments do not fit the function's signature.
-            TaskValidationError: There are no items.
+            TaskValidationError: There are no items, or they are no list of items.
         """
         from fairque.core.pipeline import mapped  # noqa: PLC0415 - pipelines are made of tasks
 
+        if isinstance(items, (str, bytes)):
+            raise TaskValidationError(
+                f"{self.name}.map takes the items of a list, not the characters of {items!r:.50}"
+            )
+        if isinstance(items, Output):
+            raise TaskValidationError(
+                f"{self.name}.map needs its items when the pipeline is made, and {items!r} comes only when "
+                "that task has run: map in a task of its own, which pushes the others"
+            )
         call: Callable[..., Task[R]] = self
         return mapped([call(item, **common) for item in items], self.name)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["LIVE", "TERMINAL", "Header", "Priority", "Task", "TaskState", "decode_task", "encode_task"]
 
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 MOST_DEPENDENCIES = 100_000  # of one task
 
@@ -47,7 +48,14 @@ class _Identified(Protocol):
     def task_id(self) -> str: ...
 
 
-Dependency: TypeAlias = _Identified | str
+class _Ending(Protocol):
+    """A pipeline's handle: to depend on it is to depend on its last steps."""
+
+    @property
+    def result_ids(self) -> tuple[str, ...]: ...
+
+
+Dependency: TypeAlias = _Identified | _Ending | str
 Dependencies: TypeAlias = Iterable[Dependency]
 
 
@@ -72,7 +80,9 @@ TERMINAL = frozenset({TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED})
 LIVE = frozenset(TaskState) - TERMINAL
 
 
-class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True, repr_omit_defaults=True):
+class Task(
+    msgspec.Struct, Composable[R_co], Generic[R_co], frozen=True, kw_only=True, repr_omit_defaults=True
+):
     """A piece of work of one user. Immutable; `with_options` makes a changed copy.
 
     Made by calling a task function, or by `Task.create` for a `TaskHandler`; pushing it runs it. The id is
@@ -85,7 +95,8 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
     arguments: Any = None  # as given: (args, kwargs) for a function, else the payload; None once decoded
     body: bytes | None = None  # as it came from the server
     unpickle: bool = False  # whether a pickled body may be read: the queue's configuration opted in
-    returns: Any = None  # the function's annotation for its result
+    # The function's annotation for its result. None would let msgspec carry a task as if it were data.
+    returns: Any = Any
     defect: str | None = None  # why the record that came from the server cannot be read
     depends_on: tuple[str, ...] = ()  # ids of tasks of the same user that have to end before it starts
     pulls: tuple[tuple[str, str], ...] = ()  # parameters that a step of its pipeline fills: (parameter, step)
@@ -163,7 +174,7 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
         depends_on: Dependencies | None = None,
         on_upstream_failure: OnUpstreamFailure | None = None,
         name: str | None = None,
-    ) -> Task[R]:
+    ) -> Task[R_co]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
         changes = header_changes(
             priority=priority,
@@ -230,7 +241,7 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
         value = codec.decode(self.body, allow_pickle=self.unpickle)
         return from_marks(value) if self.header.inputs else value
 
-    def with_inputs(self, results: Callable[[str], Any]) -> Task[R]:
+    def with_inputs(self, results: Callable[[str], Any]) -> Task[R_co]:
         """A copy with results in the place of outputs (for whoever runs tasks); `results` gives one by id.
 
         Raises:
@@ -248,9 +259,9 @@ class Task(msgspec.Struct, Composable[R], Generic[R], frozen=True, kw_only=True,
         return find_outputs(self._value()) if self.header.inputs or self.body is None else []
 
     @property
-    def output(self) -> R:
+    def output(self) -> R_co:
         """Its result, as an argument of another task of the same user, which depends on this one then."""
-        return Output(self.task_id)  # type: ignore[return-value]  # it stands for an R
+        return Output(self.task_id)  # type: ignore[return-value]  # it stands for an R_co
 
     @property
     def on_upstream_failure(self) -> str:
@@ -372,16 +383,22 @@ def listed(given: Dependency | Dependencies) -> Dependencies:
     """Dependencies where one alone is allowed, too."""
     if isinstance(given, str):
         return [given]
-    return cast("Dependencies", [given] if hasattr(given, "task_id") else given)
+    return cast("Dependencies", [given] if _is_one(given) else given)
+
+
+def _is_one(given: Any) -> bool:
+    return isinstance(given, (str, Composable)) or hasattr(given, "task_id") or hasattr(given, "result_ids")
 
 
 def dependency_ids(given: Dependencies, user_id: str | None) -> tuple[str, ...]:
     """The ids of dependencies that are given as tasks, handles or ids: each once, in order.
 
+    A pipeline's handle stands for its last steps.
+
     Raises:
         TaskValidationError: One is neither, is of another user, or there are too many.
     """
-    if isinstance(given, (str, Task)) or hasattr(given, "task_id"):
+    if _is_one(given):
         raise TaskValidationError(f"depends_on must be a list of tasks or ids, not one: {given!r}")
     ids: dict[str, None] = {}
     for item in given:
@@ -391,7 +408,13 @@ def dependency_ids(given: Dependencies, user_id: str | None) -> tuple[str, ...]:
                 f"a task of user {user_id!r} cannot depend on one of user {owner!r} ({item!r}): "
                 "dependencies stay within one user"
             )
-        ids[check_id(getattr(item, "task_id", item), "depends_on")] = None
+        for task_id in getattr(item, "result_ids", None) or [getattr(item, "task_id", item)]:
+            if isinstance(task_id, Composable):
+                raise TaskValidationError(
+                    f"depends_on names the pipeline {task_id!r}, which has no id of its own: push it "
+                    "first and give its handle, or compose both with >>"
+                )
+            ids[check_id(task_id, "depends_on")] = None
     if len(ids) > MOST_DEPENDENCIES:
         raise TaskValidationError(
             f"depends_on names {len(ids):,} tasks, the limit is {MOST_DEPENDENCIES:,}: put tasks in between "

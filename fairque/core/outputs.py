@@ -5,7 +5,9 @@ On the wire an output is a mark that names the task; the worker puts the result 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from fairque.core.exceptions import EncodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +33,16 @@ class Output:
     def __repr__(self) -> str:
         return f"<output of task {self.task_id!r}>"
 
+    # To type checkers it is the result itself, so they let all of this pass.
+    def _not_there(self, *_: object) -> NoReturn:
+        raise TypeError(
+            f"{self!r} is not there before the task has run, and can only be passed on as an argument: what "
+            "needs its value goes into the function of a step"
+        )
+
+    __bool__ = __len__ = __iter__ = __getitem__ = __contains__ = __call__ = _not_there
+    __format__ = _not_there  # an f-string would else hold the text of `__repr__`, unnoticed
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Output) and other.task_id == self.task_id
 
@@ -39,16 +51,33 @@ class Output:
 
 
 def replace_outputs(value: Any, replace: Callable[[Output], Any]) -> Any:
-    """A copy of `value` with every output in its lists, tuples and dicts replaced; itself if it has none."""
-    if isinstance(value, Output):
-        return replace(value)
+    """A copy of `value` with every output in its lists, tuples and dicts replaced; itself if it has none.
+
+    Raises:
+        EncodeError: The value contains itself, or is nested too deep.
+    """
+    try:
+        return _replaced(value, lambda item: replace(item) if isinstance(item, Output) else item)
+    except RecursionError:
+        raise EncodeError(
+            "an argument cannot be carried: it contains itself, or is nested too deep"
+        ) from None
+
+
+def _replaced(value: Any, replace: Callable[[Any], Any]) -> Any:
+    """What `replace` makes of the value, or else of those in its lists, tuples and dicts."""
+    new = replace(value)
+    if new is not value:
+        return new
     if isinstance(value, (list, tuple)):
-        items = [replace_outputs(item, replace) for item in value]
+        items = [_replaced(item, replace) for item in value]
         if all(new is old for new, old in zip(items, value, strict=True)):
             return value
-        return items if isinstance(value, list) else tuple(items)
+        if isinstance(value, list):
+            return items
+        return value._make(items) if hasattr(value, "_make") else tuple(items)  # it may be a named one
     if isinstance(value, dict):
-        fields = {key: replace_outputs(item, replace) for key, item in value.items()}
+        fields = {key: _replaced(item, replace) for key, item in value.items()}
         return value if all(fields[key] is value[key] for key in fields) else fields
     return value
 
@@ -66,16 +95,27 @@ def find_outputs(value: Any) -> list[str]:
 
 
 def to_marks(value: Any) -> Any:
-    """Outputs as they travel."""
-    return replace_outputs(value, lambda output: {MARK: output.task_id})
+    """Outputs as they travel, and what only looks like a mark with its value in a list."""
+
+    def mark(item: Any) -> Any:
+        if isinstance(item, Output):
+            return {MARK: item.task_id}
+        return {MARK: [_replaced(item[MARK], mark)]} if _is_mark(item) else item
+
+    return _replaced(value, mark)
 
 
 def from_marks(value: Any) -> Any:
     """Undo `to_marks` on decoded data."""
-    if isinstance(value, dict):
-        if len(value) == 1 and MARK in value:
-            return Output(value[MARK])
-        return {key: from_marks(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [from_marks(item) for item in value]
-    return value
+
+    def unmark(item: Any) -> Any:
+        if not _is_mark(item):
+            return item
+        meant = item[MARK]
+        return {MARK: _replaced(meant[0], unmark)} if isinstance(meant, list) else Output(meant)
+
+    return _replaced(value, unmark)
+
+
+def _is_mark(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and MARK in value

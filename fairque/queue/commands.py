@@ -11,8 +11,10 @@ import msgspec
 
 from fairque.core import codec
 from fairque.core.calls import Call, Flow, Wait
+from fairque.core.composable import Composable
 from fairque.core.exceptions import (
     BatchError,
+    DecodeError,
     EncodeError,
     FairQueueError,
     LeaseLostError,
@@ -218,9 +220,7 @@ class QueueCommands:
 
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
-            raise TaskValidationError(
-                f"push takes a Task, not {type(task).__name__}: call the task function, or Task.create(…)"
-            )
+            raise TaskValidationError(_not_pushed(task))
         if any(value is not None for value in options.values()):
             task = task.with_options(**options)
         if task.user_id is None:
@@ -512,19 +512,31 @@ class QueueCommands:
             found += yield self._call("states", (b"{}", *names), replies.read_states)
         return found
 
-    def inputs(self, task: Task[Any]) -> Flow[Task[Any]]:
-        """A popped task with the results that its arguments name; None for that of a task without one."""
-        user_id, ids = task.user_id or "", task.inputs()
-        results: dict[str, Any] = {}
+    def results(
+        self, user_id: str, task_ids: Sequence[str]
+    ) -> Flow[dict[str, tuple[TaskState | None, bytes | None]]]:
+        """State and encoded result of each task; None for a state that is not known, and for no result."""
+        results: dict[str, tuple[TaskState | None, bytes | None]] = {}
         options = self._options(bytes=INPUT_BYTES)
-        while len(results) < len(ids):
-            asked = ids[len(results) : len(results) + LOOKED_AT]
+        while len(results) < len(task_ids):
+            asked = task_ids[len(results) : len(results) + LOOKED_AT]
             names = [member(user_id, task_id) for task_id in asked]
             found = yield self._call("results", (options, *names), replies.read_results)
-            for task_id, (state, data) in zip(asked, found, strict=False):
-                if data is None and state in {None, TaskState.FINISHED}:
-                    raise ResultExpiredError(user_id, task_id)
+            results |= dict(zip(asked, found, strict=False))
+        return results
+
+    def inputs(self, task: Task[Any]) -> Flow[Task[Any]]:
+        """A popped task with the results that its arguments name; None for that of a task without one."""
+        user_id = task.user_id or ""
+        found = yield from self.results(user_id, task.inputs())
+        results: dict[str, Any] = {}
+        for task_id, (state, data) in found.items():
+            if data is None and state in {None, TaskState.FINISHED}:
+                raise ResultExpiredError(user_id, task_id)
+            try:
                 results[task_id] = None if data is None else self.decode_result(data, Any)
+            except DecodeError as error:
+                raise DecodeError(f"the result of task {task_id!r} cannot be an argument: {error}") from error
         return task.with_inputs(results.__getitem__)
 
     def decode_result(self, data: bytes, returns: Any) -> Any:
@@ -592,14 +604,14 @@ class QueueCommands:
             raise TaskNotFoundError(user_id, task_id)
         return found
 
-    def dead_end(self, user_id: str, task_id: str) -> Flow[str | None]:
-        """The id of an ended task without which a deferred one can never start; None if it may."""
+    def dead_end(self, user_id: str, task_ids: Sequence[str]) -> Flow[str | None]:
+        """The id of an ended task without which one of these can never start; None if all may."""
         options = self._options(limit=MOST_DEPENDENCIES, enough=ENOUGH_IDS, upstream=True)
 
         def look(names: Sequence[str]) -> Call[Any]:
             return self._call("graph", (options, *names), list)
 
-        return dead_end(user_id, task_id, look)
+        return dead_end(user_id, task_ids, look)
 
     def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> Flow[TaskGraph]:
         """All tasks that hang together with one."""
@@ -627,6 +639,17 @@ class QueueCommands:
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
+
+
+def _not_pushed(given: object) -> str:
+    match given:
+        case Composable():
+            how = "push a pipeline by itself, or join several with parallel(…)"
+        case list() | tuple():
+            how = "push_batch takes several tasks"
+        case _:
+            how = "call the task function, or Task.create(…)"
+    return f"what is pushed must be a Task, not {type(given).__name__}: {how}"
 
 
 def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:

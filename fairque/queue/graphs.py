@@ -49,10 +49,13 @@ def walk(
     return TaskGraph(user_id, task_id, nodes, is_whole=not waiting)
 
 
-def dead_end(user_id: str, task_id: str, look: Callable[[Sequence[str]], Call[Any]]) -> Flow[str | None]:
-    """The id of a failed or canceled task without which this one can never start; None if there is none."""
-    waiting, seen = [task_id], {task_id}
-    while waiting and len(seen) < MOST_SEARCHED:
+def dead_end(
+    user_id: str, task_ids: Sequence[str], look: Callable[[Sequence[str]], Call[Any]]
+) -> Flow[str | None]:
+    """The id of a failed or canceled task without which one of these can never start; None if all may."""
+    waiting, seen = list(task_ids), set(task_ids)
+    asked_for = frozenset(task_ids)
+    while waiting and len(seen) < MOST_SEARCHED + len(asked_for):
         asked = waiting[:AT_ONCE]
         reply = yield look([member(user_id, name) for name in asked])
         del waiting[: len(reply)]
@@ -60,7 +63,7 @@ def dead_end(user_id: str, task_id: str, look: Callable[[Sequence[str]], Call[An
             node = _node(name, *found)
             if node is None:
                 continue
-            if node.state in DEAD and name != task_id:
+            if node.state in DEAD and name not in asked_for:
                 return name
             near = node.waits_for if node.state == TaskState.DEFERRED else ()
             waiting += [other for other in near if other not in seen]

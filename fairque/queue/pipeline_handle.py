@@ -10,10 +10,14 @@ import msgspec
 
 from fairque.core.calls import Flow, Listen, Wait
 from fairque.core.exceptions import (
+    ResultExpiredError,
     ResultTimeoutError,
+    TaskCanceledError,
+    TaskFailedError,
     TaskNotFoundError,
 )
 from fairque.core.models import LIVE, TaskState
+from fairque.core.outputs import Output
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.handle import AsyncTaskHandle, Handle, TaskHandle, fate_of, outcome_of
 
@@ -31,8 +35,11 @@ H = TypeVar("H", bound="Handle[Any]")
 # The end of the last step is announced; a pipeline that cannot go on is seen by looking.
 LOOK_SECONDS = 0.5
 STEPS_A_SECOND = 2_000  # that waiting for a large pipeline looks at, at the most
+AT_ONCE = 500  # last steps that are looked at when one of them is announced
+SHOWN_NAMES = 10  # in a message
 
 ON_ITS_WAY = frozenset({TaskState.QUEUED, TaskState.STARTED, TaskState.SCHEDULED})
+DEAD = frozenset({TaskState.FAILED, TaskState.CANCELED})
 
 
 class PipelineProgress(msgspec.Struct, frozen=True):
@@ -76,13 +83,20 @@ class _PipelineHandle(Generic[R, H]):
         self._commands = commands
         self._by_id = {step.task_id: step for step in steps}
         self._names = {name: [task.task_id for task in tasks] for name, tasks in built.names.items()}
-        self._last = [self._by_id[task.task_id] for task in built.results]
+        self._upstream = {task.task_id: task.depends_on for task in built.tasks}
+        self._needs_others = any(other not in self._by_id for ids in self._upstream.values() for other in ids)
         self._returns = {task.task_id: task.returns for task in built.results}
         self._returns_list = built.returns_list
 
     def __repr__(self) -> str:
         name, steps = type(self).__name__, len(self.steps)
         return f"<{name} user_id={self.user_id!r} pipeline_id={self.pipeline_id!r} steps={steps}>"
+
+    # A class with `__getitem__` could be iterated else, by numbers that are no names.
+    __iter__ = None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
 
     def __getitem__(self, name: str) -> H:
         """The handle of the step of this name.
@@ -91,15 +105,28 @@ class _PipelineHandle(Generic[R, H]):
             KeyError: There is no such step, or there are several: `named` gives them all.
         """
         handles = self.named(name)
-        if len(handles) != 1:
-            known = ", ".join(map(repr, self._names))
-            there_are = f"{len(handles)} steps are" if handles else f"no step is (there are {known})"
-            raise KeyError(f"{there_are} named {name!r}")
-        return handles[0]
+        if len(handles) == 1:
+            return handles[0]
+        if handles:
+            raise KeyError(f"{len(handles)} steps are named {name!r}: named({name!r}) gives them all")
+        known = [*map(repr, self._names)]
+        more = f" and {len(known) - SHOWN_NAMES:,} more" if len(known) > SHOWN_NAMES else ""
+        raise KeyError(f"no step is named {name!r}; there are {', '.join(known[:SHOWN_NAMES])}{more}")
 
     def named(self, name: str) -> list[H]:
         """The handles of all steps of this name, in the order in which the pipeline names them."""
         return [self._by_id[task_id] for task_id in self._names.get(name, [])]
+
+    @property
+    def output(self) -> R:
+        """Its result, as an argument of a task of another push, which depends on its last steps then."""
+        outputs = [Output(task_id) for task_id in self.result_ids]
+        return outputs if self._returns_list else outputs[0]  # type: ignore[return-value]  # it stands for an R
+
+    @property
+    def result_ids(self) -> tuple[str, ...]:
+        """The ids of its last steps, whose results are the pipeline's: what depends on it waits for these."""
+        return tuple(self._returns)
 
     @property
     def _ids(self) -> list[str]:
@@ -126,20 +153,22 @@ class _PipelineHandle(Generic[R, H]):
         if all(state is None for state in states):
             raise TaskNotFoundError(self.user_id, self.steps[0].task_id)
         by_id = dict(zip(self._ids, states, strict=True))
+        last = {by_id[task_id] for task_id in self.result_ids}
         seen = set(states)
-        if seen & ON_ITS_WAY and not all(by_id[step.task_id] is TaskState.FINISHED for step in self._last):
+        if seen & ON_ITS_WAY and last != {TaskState.FINISHED}:
             has_begun = seen & {TaskState.STARTED, TaskState.FINISHED, TaskState.FAILED}
             waits = TaskState.QUEUED if TaskState.QUEUED in seen else TaskState.SCHEDULED
             return TaskState.STARTED if has_begun else waits
-        for step in self._last:
-            state = by_id[step.task_id]
-            if state is TaskState.DEFERRED:
-                cause = yield from self._commands.dead_end(self.user_id, step.task_id)
-                if cause is not None:
-                    (state,) = yield from self._commands.states(self.user_id, [cause])
-            if state not in {TaskState.FINISHED, None}:
-                return state
-        return TaskState.FINISHED
+        if dead := last & DEAD:
+            return TaskState.FAILED if TaskState.FAILED in dead else TaskState.CANCELED
+        deferred = [task_id for task_id in self.result_ids if by_id[task_id] is TaskState.DEFERRED]
+        if not deferred:
+            return TaskState.FINISHED
+        cause = yield from self._commands.dead_end(self.user_id, deferred)
+        if cause is None:
+            return TaskState.DEFERRED
+        (state,) = yield from self._commands.states(self.user_id, [cause])
+        return state or TaskState.DEFERRED
 
     def _cancel_flow(self) -> Flow[int]:
         states = yield from self._states_flow()
@@ -150,38 +179,86 @@ class _PipelineHandle(Generic[R, H]):
     def _result_flow(self, timeout: Seconds | None) -> Flow[Any]:
         seconds = None if timeout is None else to_seconds(timeout, "timeout")
         deadline = None if seconds is None else time.monotonic() + seconds
-        results = []
-        for step in self._last:
-            yield Listen(self._commands.keys.done(self.user_id, step.task_id))
-            fate = yield from self._await_step(step.task_id, deadline, seconds)
-            returns = self._returns[step.task_id]
-            results.append(outcome_of(self._commands, self.user_id, step.task_id, fate, returns))
-        return results if self._returns_list else results[0]
-
-    def _await_step(self, task_id: str, deadline: float | None, seconds: float | None) -> Flow[Any]:
-        """The end of a step, or the error of the task that keeps it from ever starting."""
-        topic = self._commands.keys.done(self.user_id, task_id)
         pause = max(LOOK_SECONDS, len(self.steps) / STEPS_A_SECOND)
-        last_cause = None
-        while True:
-            fate = yield from fate_of(self._commands, self.user_id, task_id)
-            if fate is not None:
-                return fate
-            cause = yield from self._commands.dead_end(self.user_id, task_id)
-            # Seen twice: of very many dependents some are released a moment after the end.
-            if cause is not None and cause == last_cause:
-                yield from self._raise_end_of(cause)
-            last_cause = cause
-            left = pause if deadline is None else min(pause, deadline - time.monotonic())
-            if left <= 0:
-                raise ResultTimeoutError(self.user_id, task_id, seconds or 0)
-            yield Wait(left, topic=topic)
+        results: dict[str, Any] = {}
+        last_cause, look_at = None, time.monotonic()
+        while left := [task_id for task_id in self.result_ids if task_id not in results]:
+            if time.monotonic() >= look_at:
+                cause = yield from self._look(left, results)
+                # Seen twice: of very many dependents some are released a moment after the end.
+                if cause is not None and cause == last_cause:
+                    yield from self._raise_end_of(cause)
+                last_cause, look_at = cause, time.monotonic() + pause
+                continue
+            topic = self._commands.keys.done(self.user_id, left[0])
+            yield Listen(topic)
+            yield from self._collect(left[:AT_ONCE], results)
+            if left[0] in results:
+                continue
+            if deadline is not None and time.monotonic() >= deadline:
+                raise ResultTimeoutError(self.user_id, left[0], seconds or 0)
+            until = look_at if deadline is None else min(look_at, deadline)
+            yield Wait(max(0, until - time.monotonic()), topic=topic)
+        found = [results[task_id] for task_id in self.result_ids]
+        return found if self._returns_list else found[0]
+
+    def _look(self, left: Sequence[str], results: dict[str, Any]) -> Flow[str | None]:
+        """Collect the last steps that have ended; the id of what keeps others of them from ever starting."""
+        deferred = yield from self._collect(left, results)
+        if not deferred:
+            return None
+        # Steps are cheaper to look at than the graph, in which a chain is walked step by step.
+        if not self._needs_others and DEAD.isdisjoint((yield from self._states_flow())):
+            return None
+        return (yield from self._commands.dead_end(self.user_id, deferred))
+
+    def _collect(self, task_ids: Sequence[str], results: dict[str, Any]) -> Flow[list[str]]:
+        """Take the results of the last steps that have finished: which others are DEFERRED.
+
+        Raises:
+            TaskFailedError, TaskCanceledError: One has ended without.
+            ResultExpiredError: The result of one is no longer kept.
+        """
+        deferred = []
+        found = yield from self._commands.results(self.user_id, task_ids)
+        for task_id, (state, data) in found.items():
+            if state in DEAD:
+                yield from self._raise_end_of(task_id)
+            elif state is TaskState.DEFERRED:
+                deferred.append(task_id)
+            elif data is None and state in {TaskState.FINISHED, None}:
+                raise ResultExpiredError(self.user_id, task_id)
+            elif data is not None and state is TaskState.FINISHED:
+                results[task_id] = self._commands.decode_result(data, self._returns[task_id])
+        return deferred
 
     def _raise_end_of(self, task_id: str) -> Flow[None]:
         """The error of a task that failed or was canceled, unless it lives again meanwhile."""
         fate = yield from fate_of(self._commands, self.user_id, task_id)
-        if fate is not None and fate[0] is not TaskState.FINISHED:
+        if fate is None or fate[0] is TaskState.FINISHED:
+            return
+        try:
             outcome_of(self._commands, self.user_id, task_id, fate)
+        except TaskCanceledError as error:
+            raise error from (yield from self._failure_before(task_id))
+
+    def _failure_before(self, task_id: str) -> Flow[TaskFailedError | None]:
+        """The error of the step because of which a step was canceled; None if it was not for that."""
+        states = dict(zip(self._ids, (yield from self._states_flow()), strict=True))
+        reached = dict.fromkeys(self._upstream.get(task_id, ()))
+        waiting = list(reached)
+        for other in waiting:  # grows as it is walked
+            state = states.get(other)
+            if state is TaskState.FAILED:
+                try:
+                    yield from self._raise_end_of(other)
+                except TaskFailedError as error:
+                    return error
+            elif state is TaskState.CANCELED:
+                new = [before for before in self._upstream[other] if before not in reached]
+                reached |= dict.fromkeys(new)
+                waiting += new
+        return None
 
 
 class PipelineHandle(_PipelineHandle[R, TaskHandle[Any]]):

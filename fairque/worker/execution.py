@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext, enter
-from fairque.core.exceptions import DecodeError, FairQueueError, UnknownFunctionError
+from fairque.core.exceptions import DecodeError, FairQueueError, TaskValidationError, UnknownFunctionError
 from fairque.core.registry import registry
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
+from fairque.worker.outage import sit_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -108,7 +109,9 @@ class Execution:
         try:
             await self._publish(running, result)
         except FairQueueError as error:
-            return Outcome(task, error=error)
+            # As a result that is too large: another attempt would not make it smaller.
+            is_refused = isinstance(error, TaskValidationError)
+            return Outcome(task, error=error, failure_type="invalid" if is_refused else "failed")
         return Outcome(task, result=encoded)
 
     @staticmethod
@@ -116,7 +119,8 @@ class Execution:
         """A function that says so has its result in XCom too, before its task has finished."""
         name = running.task.function
         if name is not None and registry.get(name).auto_xcom:
-            await running.context.xcom.push(running.task.name, result)
+            xcom = running.context.xcom
+            await sit_out(lambda: xcom.push(running.task.name, result), lambda: not running.dropped)
 
     async def _filled(self, running: Running) -> Task[Any]:
         """The task with everything it needs to run."""

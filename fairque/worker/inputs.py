@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from fairque.core.exceptions import QueueClosedError, ServerError
+from fairque.worker.outage import sit_out
 
 if TYPE_CHECKING:
     from fairque.core.models import Task
     from fairque.queue.commands import QueueCommands
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
     from fairque.worker.execution import Running
-
-PAUSE_SECONDS = 0.5  # between tries while the server is away
 
 
 class Inputs:
@@ -35,12 +32,6 @@ class Inputs:
             ResultExpiredError: One is no longer kept.
             DecodeError: The body, or a result, cannot be decoded.
         """
-        while True:
-            try:
-                return await self._manager.run(self._commands.inputs(running.task))
-            except QueueClosedError:
-                raise
-            except ServerError:
-                if running.dropped:
-                    raise
-                await asyncio.sleep(PAUSE_SECONDS)
+        return await sit_out(
+            lambda: self._manager.run(self._commands.inputs(running.task)), lambda: not running.dropped
+        )

@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from typing import TYPE_CHECKING, TypeVar
 
-from fairque.core.exceptions import ServerError
+from fairque.core.exceptions import ScriptError, ServerError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+T = TypeVar("T")
 
 logger = logging.getLogger("fairque.worker")
 
 LONGEST_PAUSE = 5.0  # seconds
+PAUSE_OF_AN_ATTEMPT = 0.5  # seconds between its tries
 
 
 class Outage:
@@ -37,3 +44,21 @@ class Outage:
         self._failures += 1
         pause = min(LONGEST_PAUSE, 0.05 * 2.0 ** min(self._failures, 10))
         await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+
+
+async def sit_out(work: Callable[[], Awaitable[T]], is_wanted: Callable[[], bool]) -> T:
+    """What an attempt asks of the server, again and again while that is away and the attempt is wanted.
+
+    Raises:
+        ScriptError: The server is there, and will say so again: it is for the attempt to fail.
+        ServerError: The attempt is not wanted any more.
+    """
+    while True:
+        try:
+            return await work()
+        except ScriptError:
+            raise
+        except ServerError:
+            if not is_wanted():
+                raise
+            await asyncio.sleep(PAUSE_OF_AN_ATTEMPT)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from fairque import FairQueueConfig, TaskQueue, UserPolicy
+from fairque import FairQueueConfig, Task, TaskQueue, UserPolicy
 from fairque.cli import main
 from fairque.cli.showing import seconds
 from fairque.utils.embedded import EmbeddedServer
@@ -94,14 +94,15 @@ def test_users_shows_each_user_with_its_tasks_and_its_state(run: Run, tasks: Tas
         push(tasks, user, "1", "2", "3")
     push(tasks, "busy", "1")
     push(tasks, "late", "1", delay=60)
+    tasks.push(Task.create(depends_on=["1"]), user_id="late")
     tasks.finish_batch(tasks.pop_batch("w", 1, users=["slow"]))
     tasks.pop_batch("w", 1, users=["tight"])
     tasks.pop_batch("w", 1, users=["busy"])
     shown = lines_of(good(run("users")))
-    # queued, running, scheduled, failed, weight, served
-    assert shown["slow"][:6] == ["2", "0", "0", "0", "1", "1"]
-    assert shown["tight"][:6] == ["2", "1", "0", "0", "2", "1"]
-    assert shown["late"][:6] == ["0", "0", "1", "0", "1", "0"]
+    # queued, running, scheduled, deferred, failed, weight, served
+    assert shown["slow"][:7] == ["2", "0", "0", "0", "0", "1", "1"]
+    assert shown["tight"][:7] == ["2", "1", "0", "0", "0", "2", "1"]
+    assert shown["late"][:7] == ["0", "0", "1", "1", "0", "1", "0"]
     states = {name: " ".join(cells[-3:]) for name, cells in shown.items()}
     assert states["slow"].endswith("throttled")
     assert states["tight"] == "at its limit"
@@ -154,7 +155,9 @@ def test_a_narrow_terminal_loses_columns_and_says_so_but_no_digits(
     assert "…" not in shown
     assert shown.count("x" * 36) == 2  # the id is folded
     assert lines_of(shown)["acme"] == ["2", "0", "0", "eligible"]
-    assert "No room for failed, weight, served, worker seconds, wait p50, " in " ".join(shown.split())
+    assert "No room for deferred, failed, weight, served, worker seconds, wait p50, " in " ".join(
+        shown.split()
+    )
 
 
 def test_stats_tell_whether_the_service_is_fair(run: Run, tasks: TaskQueue) -> None:
@@ -167,8 +170,8 @@ def test_stats_tell_whether_the_service_is_fair(run: Run, tasks: TaskQueue) -> N
     for part in ("2 ready", "1 throttled", "4 slots in use", "1 stolen", "Jain index: 0.", "spread: 1.0"):
         assert part in shown
     assert "paused" not in shown
-    # queued, running, scheduled, failed, weight, served, stolen, virtual time, state
-    assert lines_of(shown)["a"] == ["1", "2", "0", "0", "1", "2", "1", "2.0", "eligible"]
+    # queued, running, scheduled, deferred, failed, weight, served, stolen, virtual time, state
+    assert lines_of(shown)["a"] == ["1", "2", "0", "0", "0", "1", "2", "1", "2.0", "eligible"]
     tasks.pause()
     assert "The queue is paused" in good(run("stats"))
     assert "The queue is paused" in good(run("users"))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairque import Retry, TaskContext, current_task, task
 
@@ -260,6 +260,11 @@ def published(value: int) -> int:
     return value
 
 
+@task(name="tests.published_text", max_retries=3, retry_delay=0.01, auto_xcom=True)
+def published_text(size: int) -> str:
+    return "x" * size
+
+
 @task(name="tests.published_later", max_retries=0, auto_xcom=True)
 async def published_later(value: int) -> int:
     return value
@@ -268,3 +273,18 @@ async def published_later(value: int) -> int:
 @task(name="tests.read_xcom", max_retries=0)
 def read_xcom(context: TaskContext, *keys: str) -> list[Any]:
     return [context.xcom.pull(key) for key in keys]
+
+
+class Pair(NamedTuple):
+    left: Any
+    right: Any
+
+
+@dataclass
+class Box:
+    value: Any
+
+
+@task(name="tests.same", max_retries=0)
+def same(value: Any) -> Any:
+    return value

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 
 from fairque.core.codec import Codec, convert, decode, encode
 from fairque.core.exceptions import DecodeError, EncodeError, TaskValidationError
+from fairque.core.outputs import Output
 
 CODECS: tuple[Codec, ...] = ("json", "msgpack", "pickle")
 
@@ -187,6 +188,14 @@ def test_an_argument_that_cannot_be_carried_is_named_by_its_path(
 ) -> None:
     with pytest.raises(EncodeError, match=where):
         encode((args, kwargs), "json", parameters=list)
+
+
+def test_an_output_within_what_cannot_be_carried_is_not_blamed() -> None:
+    class Local(NamedTuple):
+        value: Any
+
+    with pytest.raises(EncodeError, match=r"payload cannot be carried as pickle: .*Local"):
+        encode(Local(Output("t")), "pickle")
 
 
 def test_a_positional_argument_is_named_by_its_parameter_where_that_is_known() -> None:

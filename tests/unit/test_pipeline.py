@@ -570,6 +570,42 @@ def test_map_runs_a_step_for_each_item_and_gives_the_list_to_the_next() -> None:
     assert list(only(built, "load").depends_on) == ids
 
 
+def test_a_map_over_what_is_no_list_of_items_is_refused() -> None:
+    with pytest.raises(TaskValidationError, match="not the characters of 'abc'"):
+        fetch.map("abc")
+    with pytest.raises(TaskValidationError, match="map in a task of its own"):
+        fetch.map(extract().output)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda output: f"{output}.csv",
+        lambda output: output[0],
+        lambda output: output["rows"],
+        list,
+        len,
+        lambda output: "a" in output,
+        lambda output: 1 if output else 2,
+        lambda output: output(),
+    ],
+)
+def test_an_output_that_is_used_as_a_value_says_that_it_is_none_yet(use: Callable[[Any], Any]) -> None:
+    with pytest.raises(TypeError, match="needs its value goes into the function of a step"):
+        use(extract().output)
+    assert "output of task" in repr(extract().output)
+
+
+def test_a_pulled_parameter_that_is_given_by_place_is_named_where_another_is_missing() -> None:
+    @task(name="tests.pulls_first", pull={"rows": "extract"})
+    def load(rows: list[int], table: str) -> None: ...
+
+    with pytest.raises(
+        TypeError, match="'table'; 'rows' was given and is not pulled: give the others by key"
+    ):
+        load("tbl")
+
+
 def test_a_map_over_nothing_is_refused() -> None:
     with pytest.raises(TaskValidationError, match=r"pipeline:fetch\.map got no items"):
         fetch.map([])

@@ -6,10 +6,12 @@ from collections.abc import Awaitable
 from typing import assert_type
 
 from fairque import (
+    AsyncPipelineHandle,
     AsyncTaskHandle,
     AsyncTaskQueue,
     AsyncXComManager,
     Pipeline,
+    PipelineHandle,
     Task,
     TaskContext,
     TaskHandle,
@@ -115,6 +117,36 @@ def test_a_pipeline_with_a_parallel_end_has_a_list_of_their_types() -> None:
     assert_type((a | b).with_options(priority=1), Parallel[str | int])
     as_pipeline: Pipeline[list[str | int]] = a | b
     assert as_pipeline.ends_parallel
+
+
+def test_a_list_of_steps_may_hold_results_of_several_types() -> None:
+    a, b, c = plain("a"), on_loop("b"), with_context(1)
+    assert_type(a >> [a, b] >> c, Pipeline[float])
+    # A type checker takes what a list of two types has in common; `a | b` keeps both.
+    assert_type([a, b] << c, Parallel[object])
+    assert_type(a >> [a, b], Parallel[object])
+    assert_type(c | [a, b], Parallel[object])
+    assert_type([a, b] | c, Parallel[object])
+    widened: Task[str | int] = a  # what gives a str gives a str or an int
+    assert widened is a
+
+
+def test_the_handles_of_a_pipeline_have_its_type() -> None:
+    def blocking(queue: TaskQueue, pipeline: Pipeline[float]) -> None:
+        handle = queue.push(pipeline, user_id="u")
+        assert_type(handle, PipelineHandle[float])
+        assert_type(handle.result(timeout=1), float)
+        assert_type(handle.output, float)
+        queue.push(plain("a"), user_id="u", depends_on=[handle, handle["with_context"], "id"])
+        queue.add_dependency("u", "id", handle)
+
+    async def on_asyncio(queue: AsyncTaskQueue, pipeline: Pipeline[float]) -> None:
+        handle = await queue.push(pipeline, user_id="u")
+        assert_type(handle, AsyncPipelineHandle[float])
+        assert_type(await handle.result(), float)
+
+    assert callable(blocking)
+    assert callable(on_asyncio)
 
 
 def test_map_keeps_the_type_of_its_function() -> None:
