@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
     from fairque.queue.checks import Missing, PushOptions
-    from fairque.queue.commands import Batch
+    from fairque.queue.pushing import Batch
 
 R = TypeVar("R")
 T = TypeVar("T")
