@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
     from fairque.queue.checks import Missing, PushOptions
-    from fairque.queue.commands import Batch
+    from fairque.queue.pushing import Batch
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -210,7 +210,7 @@ class AsyncTaskQueue:
         return await self.run(single(self.commands.get(user_id, task_id)))
 
     async def cleanup_expired_tasks(self, limit: int = 1000) -> int:
-        return await self.run(single(self.commands.cleanup(limit)))
+        return await self.run(self.commands.cleanup(limit))
 
     # --- shares and limits ---
 

@@ -4,116 +4,52 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import msgspec
 
 from fairque.core import codec
 from fairque.core.calls import Call, Flow, Wait
-from fairque.core.composable import Composable
 from fairque.core.exceptions import (
-    BatchError,
-    DecodeError,
     EncodeError,
-    FairQueueError,
     LeaseLostError,
     PayloadTooLargeError,
-    ResultExpiredError,
     TaskNotFoundError,
     TaskStateError,
     TaskValidationError,
 )
-from fairque.core.keys import Keys, check_id, escape, member
-from fairque.core.models import (
-    MOST_DEPENDENCIES,
-    Task,
-    TaskState,
-    dependency_ids,
-    encode_task,
-    listed,
-    naming_outputs,
-)
+from fairque.core.keys import check_id, escape, member
+from fairque.core.models import Task, TaskState
 from fairque.core.outputs import OutputFound
-from fairque.core.registry import registry
 from fairque.core.units import Seconds, to_ms, to_seconds
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue import looking, replies
-from fairque.queue.batches import CHUNK, CHUNK_EDGES, Part, parts_of, rest_by_user
-from fairque.queue.checks import (
-    Missing,
-    batch_limit,
-    check_missing,
-    graph_limit,
-    member_of,
-    page_offset,
-    user_names,
-)
+from fairque.queue.batches import CHUNK
+from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
+from fairque.queue.dependencies import GraphCommands
 from fairque.queue.explain import explain
 from fairque.queue.failure import history_entry, retry_delay
-from fairque.queue.graphs import ENOUGH_IDS, dead_end, walk
 from fairque.queue.policies import PolicyCommands
-from fairque.queue.replies import Claim, Fate, TaskReader
+from fairque.queue.pushing import PushCommands
+from fairque.queue.replies import Claim, Fate
 from fairque.queue.xcom_commands import XComCommands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fairque.core.config import QueueConfig
-    from fairque.core.models import Dependencies, Dependency
-    from fairque.core.pipeline import Pipeline
-    from fairque.core.pipeline_build import BuiltPipeline
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
-    from fairque.core.task_graph import TaskGraph
     from fairque.core.user_policy import UserPolicy
 
 T = TypeVar("T")
 
 # An idle worker looks again after so many seconds at the latest, in case a wake-up was lost with its taker.
 IDLE_SECONDS = 2.0
-LOOKED_AT = 500  # tasks of one script that looks
-INPUT_BYTES = 4 * 1024 * 1024  # of results in one reply, but for the last
 IDLE_USER_MS = 3_600_000
 LOOK_AGAIN_MS = 60_000  # at a task past its retention that others depend on
+MOST_STEPS = 20  # of one cleanup
 MOST_UNFRUITFUL = 1_000  # claims in a row that gave nothing though tasks are ready
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a push: the task with its user, and whether it is new."""
-
-    task: Task[Any]
-    created: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Tasks with their user, and the calls that push them.
-
-    The first call says whether there is room for all, and comes before the others. Of these the last
-    `in_order` come one after the other.
-    """
-
-    tasks: Sequence[Task[Any]]
-    places: Sequence[Sequence[int]]
-    calls: Sequence[Call[list[bool]]]
-    in_order: int
-
-    def rounds(self) -> list[Sequence[Call[list[bool]]]]:
-        """What may be under way at once, one after the other."""
-        last = len(self.calls) - self.in_order
-        return [self.calls[:1], self.calls[1:last], *([call] for call in self.calls[max(1, last) :])]
-
-    def created(self, replies: Iterable[list[bool]]) -> list[bool]:
-        """Whether each task is new, by the calls' replies."""
-        flags = [False] * len(self.tasks)
-        for places, reply in zip(self.places, replies, strict=True):
-            for place, flag in zip(places, reply, strict=True):
-                flags[place] = flag
-        return flags
-
-
-class QueueCommands:
+class QueueCommands(PushCommands, GraphCommands):
     """The operations of one queue. Both faces are a thin layer over this.
 
     Args:
@@ -122,147 +58,12 @@ class QueueCommands:
     """
 
     def __init__(self, config: QueueConfig, policies: Mapping[str, UserPolicy] | None = None) -> None:
-        self.config = config
-        self.keys = Keys(config.prefix, config.name)
-        self._root = self.keys.root
+        super().__init__(config)
         self.policies = PolicyCommands(self._root, policies)
         # What a client says before anything else, so that no task is dispatched against the configuration.
         self.opening = None if policies is None else self.policies.publish
-        self._ageing_us = round(config.ageing_seconds * 1_000_000)
-        self._reader = TaskReader(self._ageing_us, unpickle=config.codec == "pickle")
-        kept = {
-            state: to_ms(getattr(config.retention, state), state)
-            for state in ("finished", "failed", "canceled")
-        }
-        window = to_ms(config.push_retry_window, "push_retry_window")
-        # A task stays known for the retry window even where its result is not kept, so that a push repeated
-        # after a lost reply adds nothing.
-        self._retention = {state: max(duration, window) for state, duration in kept.items()}
-        self._result_ms = kept["finished"]
-        # What every script needs that may end a task, and release others by that.
-        self._ending = {"ageing_us": self._ageing_us, "retention": self._retention}
         self._requeue_options = self._options(ageing_us=self._ageing_us)
-        self._push_options = self._options(ageing_us=self._ageing_us, max_queued=config.max_queued)
-        self._ending_options = self._options(**self._ending)
         self._finish_options = self._options(**self._ending, result_ms=self._result_ms)
-
-    @staticmethod
-    def _options(**options: Any) -> bytes:
-        return msgspec.json.encode({name: value for name, value in options.items() if value is not None})
-
-    def _call(
-        self, script: str, args: Iterable[Any], read: Callable[[Any], T], *, idempotent: bool = True
-    ) -> Call[T]:
-        return Call(script, self._root, tuple(args), read, idempotent)
-
-    # --- pushing ---
-
-    def push(self, task: Task[Any], *, missing: Missing | None = None, **options: Any) -> Flow[Receipt]:
-        """Push one task; `options` as for `Task.with_options`."""
-        prepared, record = self._ready(task, options)
-        check_missing(missing)
-        together, in_order = parts_of([prepared], [len(record)])
-        created: list[bool] = []
-        for part in together + in_order:  # several only if it depends on thousands
-            tasks, records = ([prepared], [record]) if part.places else ([], [])
-            created += yield self._push_call(tasks, records, part, missing)
-        return Receipt(prepared, created[0])
-
-    def push_batch(
-        self, tasks: Sequence[Task[Any]], *, user_id: str | None = None, missing: Missing | None = None
-    ) -> Batch:
-        """The tasks with their user, and the calls that push them. All are checked first."""
-        check_missing(missing)
-        prepared, records = [], []
-        for index, task in enumerate(tasks):
-            try:
-                ready, record = self._ready(task, {"user_id": user_id})
-            except FairQueueError as error:
-                raise BatchError(index, error) from error
-            prepared.append(ready)
-            records.append(record)
-        together, in_order = parts_of(prepared, [len(record) for record in records])
-        parts = together + in_order
-        calls = []
-        for number, part in enumerate(parts):
-            rest = rest_by_user(prepared, part) if number == 0 and len(parts) > 1 else None
-            chosen = [prepared[place] for place in part.places], [records[place] for place in part.places]
-            calls.append(self._push_call(*chosen, part, missing, rest))
-        return Batch(prepared, [part.places for part in parts], calls, len(in_order))
-
-    def push_pipeline(
-        self, pipeline: Pipeline[Any], *, missing: Missing | None = None, **options: Any
-    ) -> tuple[BuiltPipeline, Batch]:
-        """The pipeline's tasks, and the calls that push them; `options` as for `Pipeline.with_options`."""
-        if options.pop("task_id", None) is not None:
-            raise TaskValidationError("a pipeline has no task_id of its own: give its steps one, if you must")
-        built = pipeline.build(**options)
-        try:
-            return built, self.push_batch(built.tasks, missing=missing)
-        except BatchError as error:
-            name = built.tasks[error.index].name
-            raise TaskValidationError(
-                f"step {name!r} was refused, nothing was pushed: {error.__cause__}"
-            ) from error
-
-    def _ready(self, task: Task[Any], options: dict[str, Any]) -> tuple[Task[Any], bytes]:
-        """The task with its options, and on the wire."""
-        task = self._prepare(task, options)
-        try:
-            return task, self._encode(task)
-        except OutputFound:
-            task = naming_outputs(task)
-        try:
-            return task, self._encode(task)
-        except OutputFound as error:
-            raise EncodeError(f"an output of a task is where it cannot be filled in: {error}") from None
-
-    def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
-        if not isinstance(task, Task):
-            raise TaskValidationError(_not_pushed(task))
-        if any(value is not None for value in options.values()):
-            task = task.with_options(**options)
-        if task.user_id is None:
-            raise TaskValidationError(
-                "the task has no user: give user_id to push, to Task.create or to with_options"
-            )
-        if task.pulls:
-            parameter, step = task.pulls[0]
-            raise TaskValidationError(
-                f"argument {parameter!r} of {task.function} is pulled from the step {step!r}, and this task "
-                "is in no pipeline: push it as part of one, or give the argument"
-            )
-        check_id(task.user_id, "user_id")
-        check_id(task.task_id, "task_id")
-        return task
-
-    def _encode(self, task: Task[Any]) -> bytes:
-        return encode_task(
-            task,
-            created_at=time.time_ns() // 1_000_000,
-            max_bytes=self.config.max_payload_bytes,
-            codec_name=self.config.codec,
-            parameters=lambda: registry.parameters(task.function),
-        )
-
-    def _push_call(
-        self,
-        tasks: Sequence[Task[Any]],
-        records: Sequence[bytes],
-        part: Part,
-        missing: Missing | None,
-        rest: dict[str, int] | None = None,
-    ) -> Call[list[bool]]:
-        """`rest` counts what comes with other parts of a batch, by user."""
-        options = self._push_options
-        if rest or part.depends_on or part.gate or part.check:
-            options = self._options(
-                **self._ending, max_queued=self.config.max_queued, rest=rest or None, **part.options(missing)
-            )
-        args: list[Any] = [options]
-        for task, record in zip(tasks, records, strict=True):
-            args += (escape(task.user_id or ""), escape(task.task_id), record)
-        return self._call("push", args, replies.read_flags)
 
     # --- claiming ---
 
@@ -444,43 +245,6 @@ class QueueCommands:
             raise TaskNotFoundError(user_id, task_id)
         return states[0] is TaskState.CANCELED
 
-    def cancel_all(self, user_id: str, task_ids: Sequence[str]) -> Flow[int]:
-        """Cancel tasks in this order: how many of them are canceled now."""
-        canceled = 0
-        for start in range(0, len(task_ids), CHUNK):
-            names = [member_of(user_id, task_id) for task_id in task_ids[start : start + CHUNK]]
-            states = yield self._cancel_call(names, cascade=False)
-            canceled += states.count(TaskState.CANCELED)
-        return canceled
-
-    def _cancel_call(self, names: Sequence[str], *, cascade: bool) -> Call[list[TaskState | None]]:
-        options = self._options(**self._ending, cascade=True) if cascade else self._ending_options
-        return self._call("cancel", (options, *names), replies.read_states)
-
-    def add_dependency(
-        self,
-        user_id: str,
-        task_id: str,
-        depends_on: Dependencies | Dependency,
-        missing: Missing | None = None,
-    ) -> Flow[TaskState]:
-        """Make a task that has not started wait for others too: its state now."""
-        name = member_of(user_id, task_id)
-        ids = dependency_ids(listed(depends_on), user_id)
-        state: TaskState | None = None
-        for start in range(0, len(ids), CHUNK_EDGES):
-            options = self._options(**self._ending, missing=check_missing(missing))
-            args = (options, name, *map(escape, ids[start : start + CHUNK_EDGES]))
-            now, is_added = yield self._call("depend", args, replies.read_depended)
-            if not is_added:
-                raise TaskStateError(
-                    user_id, task_id, f"is {now.value}: only one that has not started can depend on more"
-                )
-            state = now
-        if state is None:
-            raise TaskValidationError("depends_on names no task: give one or several tasks, or their ids")
-        return state
-
     def requeue(self, user_id: str, task_id: str) -> Flow[Task[Any]]:
         """Take a task out of the dead letter queue."""
         name = member_of(user_id, task_id)
@@ -503,55 +267,25 @@ class QueueCommands:
         """A task's state, and its result or error."""
         return self._call("result", (b"{}", member_of(user_id, task_id)), list)
 
-    def states(self, user_id: str, task_ids: Sequence[str]) -> Flow[list[TaskState | None]]:
-        """Where tasks are; None for one that is not known."""
-        found: list[TaskState | None] = []
-        for start in range(0, len(task_ids), LOOKED_AT):
-            names = [member_of(user_id, task_id) for task_id in task_ids[start : start + LOOKED_AT]]
-            found += yield self._call("states", (b"{}", *names), replies.read_states)
-        return found
+    def cleanup(self, limit: int = 1000) -> Flow[int]:
+        """Remove tasks past their retention, in as many steps as the graphs among them take."""
+        removed = 0
+        for _ in range(MOST_STEPS):
+            count, is_more = yield self.cleanup_call(batch_limit(limit) - removed)
+            removed += count
+            if not is_more or removed >= limit:
+                break
+        return removed
 
-    def results(
-        self, user_id: str, task_ids: Sequence[str]
-    ) -> Flow[dict[str, tuple[TaskState | None, bytes | None]]]:
-        """State and encoded result of each task; None for a state that is not known, and for no result."""
-        results: dict[str, tuple[TaskState | None, bytes | None]] = {}
-        options = self._options(bytes=INPUT_BYTES)
-        while len(results) < len(task_ids):
-            asked = task_ids[len(results) : len(results) + LOOKED_AT]
-            names = [member(user_id, task_id) for task_id in asked]
-            found = yield self._call("results", (options, *names), replies.read_results)
-            results |= dict(zip(asked, found, strict=False))
-        return results
-
-    def inputs(self, task: Task[Any]) -> Flow[Task[Any]]:
-        """A popped task with the results that its arguments name; None for that of a task without one."""
-        user_id = task.user_id or ""
-        found = yield from self.results(user_id, task.inputs())
-        results: dict[str, Any] = {}
-        for task_id, (state, data) in found.items():
-            if data is None and state in {None, TaskState.FINISHED}:
-                raise ResultExpiredError(user_id, task_id)
-            try:
-                results[task_id] = None if data is None else self.decode_result(data, Any)
-            except DecodeError as error:
-                raise DecodeError(f"the result of task {task_id!r} cannot be an argument: {error}") from error
-        return task.with_inputs(results.__getitem__)
-
-    def decode_result(self, data: bytes, returns: Any) -> Any:
-        """A result as the function's annotation has it."""
-        value = codec.decode(data, allow_pickle=self._reader.unpickle)
-        return codec.convert(value, returns, "the result")
-
-    def cleanup(self, limit: int = 1000) -> Call[int]:
-        """Remove tasks past their retention."""
+    def cleanup_call(self, limit: int) -> Call[tuple[int, bool]]:
+        """One step: how many tasks were removed, and whether there may be more to do."""
         options = self._options(
-            limit=batch_limit(limit),
+            limit=limit,
             idle_user_ms=IDLE_USER_MS,
             look_again_ms=min(LOOK_AGAIN_MS, max(self._retention["finished"], 1)),
             **self._ending,
         )
-        return self._call("cleanup", (options,), int)
+        return self._call("cleanup", (options,), replies.read_cleaned)
 
     # --- cross-task data ---
 
@@ -593,26 +327,6 @@ class QueueCommands:
             raise TaskNotFoundError(user_id, task_id)
         return found
 
-    def dead_end(self, user_id: str, task_ids: Sequence[str]) -> Flow[str | None]:
-        """The id of an ended task without which one of these can never start; None if all may."""
-        options = self._options(limit=MOST_DEPENDENCIES, enough=ENOUGH_IDS, upstream=True)
-
-        def look(names: Sequence[str]) -> Call[Any]:
-            return self._call("graph", (options, *names), list)
-
-        return dead_end(user_id, task_ids, look)
-
-    def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> Flow[TaskGraph]:
-        """All tasks that hang together with one."""
-        member_of(user_id, task_id)  # checked first
-
-        options = self._options(limit=graph_limit(limit) + 1, enough=ENOUGH_IDS)
-
-        def look(names: Sequence[str]) -> Call[Any]:
-            return self._call("graph", (options, *names), list)
-
-        return walk(user_id, task_id, limit, look)
-
     def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0
     ) -> Flow[list[Task[Any]]]:
@@ -628,17 +342,6 @@ class QueueCommands:
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
-
-
-def _not_pushed(given: object) -> str:
-    match given:
-        case Composable():
-            how = "push a pipeline by itself, or join several with parallel(…)"
-        case list() | tuple():
-            how = "push_batch takes several tasks"
-        case _:
-            how = "call the task function, or Task.create(…)"
-    return f"what is pushed must be a Task, not {type(given).__name__}: {how}"
 
 
 def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:

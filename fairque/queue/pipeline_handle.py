@@ -181,6 +181,7 @@ class _PipelineHandle(Generic[R, H]):
         deadline = None if seconds is None else time.monotonic() + seconds
         pause = max(LOOK_SECONDS, len(self.steps) / STEPS_A_SECOND)
         results: dict[str, Any] = {}
+        heard: set[str] = set()
         last_cause, look_at = None, time.monotonic()
         while left := [task_id for task_id in self.result_ids if task_id not in results]:
             if time.monotonic() >= look_at:
@@ -191,7 +192,9 @@ class _PipelineHandle(Generic[R, H]):
                 last_cause, look_at = cause, time.monotonic() + pause
                 continue
             topic = self._commands.keys.done(self.user_id, left[0])
-            yield Listen(topic)
+            if topic not in heard:
+                heard.add(topic)
+                yield Listen(topic)
             yield from self._collect(left[:AT_ONCE], results)
             if left[0] in results:
                 continue

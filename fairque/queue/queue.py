@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
     from fairque.queue.checks import Missing, PushOptions
-    from fairque.queue.commands import Batch
+    from fairque.queue.pushing import Batch
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -372,7 +372,7 @@ class TaskQueue:
         Returns:
             How many were removed.
         """
-        return self.run(single(self.commands.cleanup(limit)))
+        return self.run(self.commands.cleanup(limit))
 
     # --- shares and limits ---
 

@@ -64,6 +64,12 @@ def read_depended(reply: Any) -> tuple[TaskState, bool]:
     return read_state(state), is_added == 1
 
 
+def read_cleaned(reply: Any) -> tuple[int, bool]:
+    """The reply of cleanup.lua."""
+    removed, is_more = reply
+    return removed, is_more == 1
+
+
 def read_states(reply: Any) -> list[TaskState | None]:
     """States' names; None for an unknown task."""
     return [None if state is None else read_state(state) for state in reply]

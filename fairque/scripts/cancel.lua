@@ -9,6 +9,7 @@
 --- @include "includes/users"
 --- @include "includes/lease"
 --- @include "includes/end_task"
+--- @include "includes/dependencies"
 --- @include "includes/release"
 --- @include "includes/locate"
 

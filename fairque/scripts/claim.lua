@@ -5,7 +5,8 @@
 --   ageing_us, retention, claimant and claim (who claims, unlike anyone else, and an id under which the claim
 --   may be repeated; absent for one that is not)
 -- Returns: milliseconds until a scheduled task or a throttled user is due (-1 for none), 1 if more is ready
--- (2 if the claim stopped at a limit, of expired tasks or of releases, and should be repeated), the time, and for each task:
+-- (2 if the claim should be repeated: it stopped at a limit, of expired tasks or of releases, or these released
+-- some), the time, and for each task:
 -- member, attempt, place, failures, record.
 --- @include "includes/shard"
 --- @include "includes/promote"
@@ -285,6 +286,7 @@ elseif not queue_is_paused then
   if #started > 0 then
     write_down()
   end
+  unfinished = unfinished or ended[1] ~= nil -- what is released only now may be next
   release_dependents() -- of what has expired, or was lost
   settle_users()
   count('started', #started)

@@ -3,13 +3,16 @@
 -- stopped telling of themselves, graphs whose push was given up, and the records of users that have had no task for
 -- a while.
 --   options: limit, idle_user_ms, look_again_ms (for tasks that others depend on), retention, ageing_us
--- Returns how many tasks were removed.
+-- Returns how many tasks were removed, and 1 if there may be more to do at once.
 --- @include "includes/shard"
+--- @include "includes/downstream"
 --- @include "includes/release"
 
 local EDGES_LIMIT = 1000 -- that one script removes
+local LOOKS_LIMIT = 5000 -- dependents that one script looks at; a task of a graph costs as much as some of them
+local LOOKS_OF_TASK = 10
 local READERS_LIMIT = 100 -- dependents of one task that are looked at
-local edges_left = EDGES_LIMIT
+local edges_left, looks_left = EDGES_LIMIT, LOOKS_LIMIT
 
 -- The count of a user's failed tasks stands in its record, if it still has one.
 local function forget_failed(member)
@@ -33,6 +36,7 @@ end
 local function may_be_read(member)
   local name, key = parts_of(member), dependents_key(member)
   local ids = redis.call('ZRANGEBYSCORE', key, SETTLED, SETTLED, 'LIMIT', 0, READERS_LIMIT)
+  looks_left = looks_left - LOOKS_OF_TASK - #ids
   local others = {}
   for i, id in ipairs(ids) do
     others[i] = name .. ':' .. id
@@ -61,14 +65,14 @@ end
 
 -- Whether nothing depends on a task of a graph any more, nor it on others.
 local function is_free(member, set)
-  if redis.call('ZSCORE', root .. 'releasing', member) then
+  if edges_left <= 0 or looks_left <= 0 or redis.call('ZSCORE', root .. 'releasing', member) then
     return false
   end
   if give_up_waiting(member) or may_be_read(member) then
     redis.call('ZADD', root .. set, now + opts.look_again_ms, member)
     return false
   end
-  return edges_left > 0 and leave_dependencies(member)
+  return leave_dependencies(member)
 end
 
 local function some_have_edges(members)
@@ -91,10 +95,11 @@ end
 release_some()
 settle_users()
 
-local removed = 0
+local removed, is_more = 0, redis.call('EXISTS', root .. 'releasing') == 1
 for _, set in ipairs({ 'finished', 'failed', 'canceled' }) do
   local due = redis.call('ZRANGEBYSCORE', root .. set, '-inf', now, 'LIMIT', 0, opts.limit - removed)
   local in_graphs = some_have_edges(due)
+  is_more = is_more or #due == opts.limit - removed
   for _, member in ipairs(due) do
     if not in_graphs or is_free(member, set) then
       redis.call(
@@ -131,4 +136,7 @@ for _, name in ipairs(idle) do
     redis.call('ZREM', root .. 'users', name)
   end
 end
-return removed
+if edges_left <= 0 or looks_left <= 0 then
+  is_more = true
+end
+return { removed, is_more and 1 or 0 }

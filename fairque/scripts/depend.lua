@@ -7,6 +7,7 @@
 --- @include "includes/shard"
 --- @include "includes/locate"
 --- @include "includes/cycle"
+--- @include "includes/downstream"
 --- @include "includes/release"
 
 local member = ARGV[2]

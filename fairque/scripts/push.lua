@@ -15,7 +15,6 @@
 --- @include "includes/users"
 --- @include "includes/schedule"
 --- @include "includes/room"
---- @include "includes/links"
 --- @include "includes/release"
 
 local size = (#ARGV - 1) / 3
@@ -49,7 +48,8 @@ for i = 1, size do
   if type(group_of(header)) ~= 'string' then
     return bad(i, 'its group is not a string')
   end
-  if not on_failure(header) then
+  local on_failure = header.on_upstream_failure or 'wait'
+  if on_failure ~= 'wait' and on_failure ~= 'cancel' and on_failure ~= 'run' then
     return bad(i, 'its on_upstream_failure is not wait, cancel or run')
   end
   headers[i] = header
@@ -59,25 +59,19 @@ local full = no_room(size)
 if full then
   return full
 end
-local links, states = read_links(size)
-if not links then
-  return states
+-- What only graphs need is defined only for them, since definitions cost time in every run.
+local function graph_of_push()
+--- @include_inside "includes/graph_push"
+  return { problem = problem_of_links, defers = defers, complete = complete }
+end
+
+local graph = (opts.depends_on or opts.gate or opts.check) and graph_of_push()
+local problem = graph and graph.problem(size)
+if problem then
+  return problem
 end
 for name in pairs(opts.rest or {}) do
   users[name] = nil -- it was only looked at: up to thousands that need not be settled
-end
-
--- A new task that depends on others. One that cannot run any more is canceled at once.
-local function defer_or_cancel(user, member, header, due)
-  local is_doomed = link(member, links[member], on_failure(header), states)
-  if not is_doomed and not has_open_blocker(member) then
-    return false
-  end
-  defer(user, member, due)
-  if is_doomed then
-    cancel_deferred(user, member)
-  end
-  return true
 end
 
 local created, pushed, ready, first_tick = {}, 0, false, nil
@@ -95,8 +89,8 @@ for i = 1, size do
     -- the batch keeps the order of equal times.
     local start = header.execute_after and header.execute_after * 1000 or now_us + (header.delay or 0) * 1000
     local due = start + (tick - first_tick)
-    if links[member] and defer_or_cancel(user, member, header, due) then
-      links[member] = nil
+    if graph and graph.defers(user, member, header, due) then
+      -- it waits, or is canceled
     elseif due > now_us + (tick - first_tick) then
       schedule(user, member, due)
     else
@@ -106,31 +100,9 @@ for i = 1, size do
   end
 end
 
--- More dependencies of tasks that came with an earlier push of the same graph.
-for i = 1, size do
-  links[ARGV[3 * i - 1] .. ':' .. ARGV[3 * i]] = nil
+if graph then
+  ready = graph.complete() or ready
 end
-for member, dependencies in pairs(links) do
-  local user = load_user((parts_of(member)))
-  if link(member, dependencies, on_failure(stored_header(member)), states) then
-    cancel_deferred(user, member)
-  end
-end
-if opts.gate then
-  -- One that opens just now, or is given up, goes on with it whatever a repeat of the push says.
-  if not redis.call('ZSCORE', root .. 'releasing', opts.gate) then
-    redis.call('ZADD', root .. 'gates', now + opts.gate_ms, opts.gate)
-  end
-end
-if opts.opens then
-  if not redis.call('ZSCORE', root .. 'releasing', opts.gate) then
-    redis.call('ZREM', root .. 'gates', opts.gate)
-    redis.call('ZADD', root .. 'releasing', now_us, opts.gate)
-  end
-  release_some()
-  ready = true -- whoever wakes goes on with it
-end
-
 count('pushed', pushed)
 if pushed > 0 or opts.gate then
   save_tick()

@@ -10,7 +10,8 @@ from pathlib import Path
 from fairque.core.exceptions import ScriptSourceError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
-_INCLUDE = re.compile(r'^--- @include "([^"]+)"\s*$')
+# An include that goes into a function ("@include_inside") is seen by what stands in that function only.
+_INCLUDE = re.compile(r'^--- @include(_inside)? "([^"]+)"\s*$')
 _INNER = "--- @inner"  # what follows becomes a function inside of what came before; shard.lua says why
 
 
@@ -71,11 +72,12 @@ class ScriptLoader:
             if match is None:
                 result.append(line)
                 continue
-            include = match[1]
+            is_inside, include = match.groups()
             if include in asked:
                 raise ScriptSourceError(file, f'includes "{include}" twice', chain)
             asked.add(include)
             if include not in seen or f"{include}.lua" in (*chain, file):
-                result += self._expand(include, (*chain, file), seen)
-                seen.add(include)
+                known = set(seen) if is_inside else seen
+                result += self._expand(include, (*chain, file), known)
+                known.add(include)
         return result

@@ -54,7 +54,7 @@ MAX_RETRIES = 2
 KEPT = 0.001  # seconds: an ended task is gone with the first cleanup that waits for it
 
 settings.register_profile(
-    "ci", max_examples=38, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
+    "ci", max_examples=60, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
 )
 settings.register_profile("long", max_examples=1500, stateful_step_count=80, deadline=None, print_blob=True)
 PROFILE = settings.get_profile(os.environ.get("FAIRQUE_HYPOTHESIS", "ci"))
@@ -99,16 +99,24 @@ def linked(user: str, place: int, numbers: list[int], others: tuple[str, ...] | 
     return Push(user, IDS[place], priority, delay, names if others is None else others, policy)
 
 
-ANY_OR_NONE = st.none() | st.none() | st.none() | ANY
+ANY_OR_NONE = st.none() | st.none() | ANY
 MORE = st.tuples(PRIORITY, DELAY, st.sampled_from(POLICIES))
 LINKED = st.builds(
-    linked, st.sampled_from(["a", "a", "ü", "a:b"]), st.integers(0, len(IDS) - 1), EARLIER, ANY_OR_NONE, MORE
+    linked,
+    st.sampled_from(["a", "ü", "a:b", "a:b"]),
+    st.integers(0, len(IDS) - 1),
+    EARLIER,
+    ANY_OR_NONE,
+    MORE,
 )
 # All ids of a user, in one graph.
 GRAPH = st.tuples(*(st.builds(linked, st.just("a"), st.just(i), EARLIER, st.none(), MORE) for i in range(6)))
 MISSING = st.sampled_from(["wait", "wait", None])
 # What a worker may do with its attempts.
-EFFECTS = ("finish", "finish", "release", "renew", "let lapse", "retry at once", "retry later", "give up")
+EFFECTS = (
+    *("finish", "finish", "release", "renew", "let lapse"),
+    *("retry at once", "retry later", "give up", "write", "write"),
+)
 # Which attempts a worker speaks for, counted from the latest; which task an operator names.
 SOME = st.lists(st.integers(0, 9), min_size=1, max_size=4)
 ONE = st.integers(0, len(USERS) * len(IDS))
@@ -280,6 +288,9 @@ class QueueMachine(RuleBasedStateMachine):
                 self.finish(batch)
             case "release":
                 self.release(batch)
+            case "write":
+                for held in batch:
+                    self.write(held)
             case "renew" | "let lapse":
                 self.heartbeat(batch, short=effect == "let lapse")
             case _:
@@ -368,6 +379,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.settle()
         self._refused(lost, lambda: self.queue.release([held.task for held in batch]))
 
+    def write(self, held: Held) -> None:
+        """An attempt leaves data for the other tasks of its user; a later one overwrites it."""
+        user, name = held.task.user_id or "", held.task.task_id
+        key, value = f"by {name}", [name, held.life, held.task.attempt]
+        holds = self._holder(held) is not None
+        if holds:
+            self.model.xcom[user][key] = value
+        data = self.queue.commands.xcom(user, attempt=held.task)
+        self._refused([] if holds else [(user, name)], lambda: self.queue.run(data.push(key, value)))
+
     def _refused(self, lost: list[tuple[str | None, str]], effect: Any) -> None:
         if not lost:
             effect()
@@ -398,11 +419,14 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.release(ended)
         self.model.settle()
 
-    @rule(limit=st.integers(1, 5))
-    def crash(self, limit: int) -> None:
-        """A worker that is killed at once; its attempts stay around as zombies."""
-        self.claim(limit, None, steal=False, short=True)
+    @rule(limit=st.integers(1, 5), effect=st.sampled_from(["nothing", "write", "write", "finish"]))
+    def crash(self, limit: int, effect: str) -> None:
+        """A worker that is killed at once; its attempts stay around as zombies, also while others run."""
+        zombies = self.claim(limit, None, steal=False, short=True)
         self.reclaim(100)
+        if zombies and effect != "nothing":
+            self.claim(5, None, steal=False, short=False)
+            self.perform(zombies, effect)
 
     @rule(one=ONE, what=st.sampled_from(["cancel", "cascade", "requeue", "requeue", "requeue all"]))
     def operate(self, one: int, what: str) -> None:
@@ -587,6 +611,17 @@ class QueueMachine(RuleBasedStateMachine):
             )
             assert stats.eligible is (user in self.model.ready)
             assert stats.virtual_time == self.model.v[user]
+
+    @invariant()
+    def results_are_kept_for_those_that_may_read_them(self) -> None:
+        for task in self.model.of(TaskState.FINISHED):
+            if task.is_awaited:
+                assert self.raw.exists(f"{self.root}:result:{escape(task.user)}:{escape(task.name)}")
+
+    @invariant()
+    def each_user_sees_what_its_attempts_have_written(self) -> None:
+        for user in USERS:
+            assert self.queue.xcom(user).pull_all() == self.model.xcom[user]
 
     @invariant()
     def the_shard_is_consistent(self) -> None:

@@ -42,6 +42,7 @@ class ModelTask:
     waits_for: dict[str, bool] = field(
         default_factory=dict
     )  # what it depends on: whether it still waits for it
+    is_awaited: bool = False  # when it ended, others depended on it: its result is kept as long as it is
     spread: str | None = None  # how its end takes others with it: `waiting` ones, or `all`
 
     @property
@@ -63,11 +64,13 @@ class Model:
     ready: set[str] = field(default_factory=set)  # the users in the ring
     floor: float = 0.0
     totals: Counter[str] = field(default_factory=Counter)
+    xcom: dict[str, dict[str, Any]] = field(default_factory=dict)  # by user
     ticks: Any = field(default_factory=lambda: itertools.count(1))
     lives: Any = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
         self.v = dict.fromkeys(self.users, 0.0)
+        self.xcom = {user: {} for user in self.users}
 
     def of(self, *states: TaskState) -> list[ModelTask]:
         return [task for task in self.tasks.values() if task.state in states]
@@ -116,6 +119,7 @@ class Model:
 
     def end(self, task: ModelTask, state: TaskState) -> None:
         task.state, task.overdue, task.due = state, False, False
+        task.is_awaited = self._may_be_read(task)
         self.totals[state.value.lower()] += 1
 
     # --- dependencies ---

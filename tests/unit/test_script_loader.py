@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -112,7 +113,7 @@ def test_every_packaged_script_is_whole(name: str) -> None:
 def test_every_include_is_used() -> None:
     included = "".join(path.read_text(encoding="utf-8") for path in SCRIPTS.rglob("*.lua"))
     for path in (SCRIPTS / "includes").glob("*.lua"):
-        assert f'@include "includes/{path.stem}"' in included
+        assert re.search(rf'@include(_inside)? "includes/{path.stem}"', included)
 
 
 def test_scripts_that_only_look_are_declared_so() -> None:
@@ -125,6 +126,17 @@ def test_scripts_that_only_look_are_declared_so() -> None:
         *("explain", "failed", "get", "get_policy", "graph", "health", "result", "results", "states"),
         *("stats", "users", "xcom_pull", "xcom_pull_all"),
     }
+
+
+def test_an_include_inside_of_a_function_is_not_known_outside_of_it(tmp_path: Path, write: Write) -> None:
+    inside = '--- @include_inside "includes/a"'
+    write("main", include("base"), "local function f()", inside, "end", include("b"), "return a")
+    write("includes/b", include("a"))
+    write("includes/base", "local base = 1")
+    write("includes/a", include("base"), "local a = base")
+    lines = ScriptLoader(tmp_path).load("main").source.splitlines()
+    body = ["local function f()", "local a = base", "end"]
+    assert lines == ["local base = 1", *body, "local a = base", "return a"]
 
 
 def test_what_follows_the_inner_mark_is_a_function_inside_of_what_came_before(

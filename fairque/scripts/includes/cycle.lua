@@ -78,17 +78,20 @@ local function reversed(links)
   return dependents
 end
 
--- The error, if `member` may not depend on these. `coming` and `coming_dependents` have the edges that are not
--- written down yet.
-local function find_cycle(member, dependencies, coming, coming_dependents)
-  local name, id = parts_of(member)
-  local is_dependency, looked = {}, 0
-  for _, dependency in ipairs(dependencies) do
-    is_dependency[dependency] = true
+local looked = 0 -- by all searches of the script
+
+local function set_of(list)
+  local set = {}
+  for _, item in ipairs(list) do
+    set[item] = true
   end
-  if is_dependency[id] then
-    return cycle_error(name, { id, id })
-  end
+  return set
+end
+
+-- Look for a way from one of `dependencies` upstream to one of `ids`, which are none of them. `coming` and
+-- `coming_dependents` have the edges that are not written down yet. Returns where the sides have met: the up side
+-- and the id, or nothing and the down side and the id; or an error, fourth, if that would take too long.
+local function search(name, dependencies, ids, coming, coming_dependents)
   local function upstream(of)
     local other = name .. ':' .. of
     local known = {}
@@ -102,26 +105,42 @@ local function find_cycle(member, dependencies, coming, coming_dependents)
     local known = redis.call('ZRANGEBYSCORE', dependents_key(other), WAIT, RUN, 'LIMIT', 0, MOST_LOOKED_AT)
     return add_all(deferred_of(name, known), coming_dependents[other])
   end
-  local up, down = side_of(dependencies, upstream), side_of({ id }, downstream)
+  local up, down = side_of(dependencies, upstream), side_of(ids, downstream)
+  local is_dependency, is_id = set_of(dependencies), set_of(ids)
   while up.reached[up.at] and down.reached[down.at] do
-    local met, met_size = advance(up, { [id] = true })
+    local met, met_size = advance(up, is_id)
     if met then
-      local path = path_back(up, met)
-      path[#path + 1] = id
-      return cycle_error(name, path)
+      return up, nil, met
     end
     local reached, size = advance(down, is_dependency)
     if reached then
-      local back, path = path_back(down, reached), {}
-      for i = #back, 1, -1 do
-        path[#path + 1] = back[i]
-      end
-      path[#path + 1] = id
-      return cycle_error(name, path)
+      return nil, down, reached
     end
     looked = looked + met_size + size
     if looked > MOST_LOOKED_AT then
-      return redis.error_reply('GRAPHTOOLARGE ' .. MOST_LOOKED_AT .. ' ' .. member)
+      return nil, nil, nil, redis.error_reply('GRAPHTOOLARGE ' .. MOST_LOOKED_AT .. ' ' .. name .. ':' .. ids[1])
     end
   end
+end
+
+-- The error, if `member` may not depend on these.
+local function find_cycle(member, dependencies, coming, coming_dependents)
+  local name, id = parts_of(member)
+  if set_of(dependencies)[id] then
+    return cycle_error(name, { id, id })
+  end
+  local up, down, met, problem = search(name, dependencies, { id }, coming, coming_dependents)
+  local path = {}
+  if up then
+    path = path_back(up, met)
+  elseif down then
+    local back = path_back(down, met)
+    for i = #back, 1, -1 do
+      path[#path + 1] = back[i]
+    end
+  else
+    return problem
+  end
+  path[#path + 1] = id
+  return cycle_error(name, path)
 end

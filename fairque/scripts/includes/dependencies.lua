@@ -3,6 +3,7 @@
 --- @include "includes/lane"
 --- @include "includes/users"
 --- @include "includes/schedule"
+--- @include "includes/edges"
 -- Dependencies, within one user. An edge stands at both of its ends:
 --   blockers:<task>    dependency → OPEN, or MET
 --   dependents:<task>  dependent → what becomes of it should the task end otherwise than finished (WAIT, CANCEL,
@@ -13,7 +14,6 @@
 local OPEN, MET = 0, 1
 local ENDED, SETTLED, WAIT, CANCEL, RUN = -1, 0, 1, 2, 3
 local ON_FAILURE = { wait = WAIT, cancel = CANCEL, run = RUN }
-local ARGUMENTS = 1000 -- of one command; Lua's stack ends at some 8,000
 
 local function on_failure(header)
   return ON_FAILURE[header.on_upstream_failure or 'wait']
@@ -25,20 +25,6 @@ end
 
 local function blockers_key(member)
   return root .. 'blockers:' .. member
-end
-
-local function dependents_key(member)
-  return root .. 'dependents:' .. member
-end
-
-local function slices(list)
-  local first = 1 - ARGUMENTS
-  return function()
-    first = first + ARGUMENTS
-    if first <= #list then
-      return { unpack(list, first, math.min(first + ARGUMENTS - 1, #list)) }
-    end
-  end
 end
 
 -- Where many tasks are: 'finished', 'failed', 'canceled' or 'live' for each that is known.

@@ -1,0 +1,28 @@
+-- What most scripts have to know of dependencies: whether there are any (includes/dependencies has the rest).
+local ARGUMENTS = 1000 -- of one command; Lua's stack ends at some 8,000
+
+local function dependents_key(member)
+  return root .. 'dependents:' .. member
+end
+
+local function slices(list)
+  local first = 1 - ARGUMENTS
+  return function()
+    first = first + ARGUMENTS
+    if first <= #list then
+      return { unpack(list, first, math.min(first + ARGUMENTS - 1, #list)) }
+    end
+  end
+end
+
+local function any_has_dependents(members)
+  for slice in slices(members) do
+    for i, member in ipairs(slice) do
+      slice[i] = dependents_key(member)
+    end
+    if redis.call('EXISTS', unpack(slice)) > 0 then
+      return true
+    end
+  end
+  return false
+end
