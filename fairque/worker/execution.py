@@ -69,9 +69,16 @@ class Execution:
             asyncio.CancelledError: It was interrupted, and `running.dropped` says that this was meant.
         """
         task, started = running.task, time.monotonic()
-        outcome = await self._attempt(running)
+        try:
+            task = await self._filled(running)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - decoding a pickle runs code of the arguments' classes
+            outcome = Outcome(task, error=error, failure_type="invalid")
+        else:
+            outcome = await self._attempt(running, task)
         if self.handler is not None and task.function is None and not running.dropped:
-            await self._tell(self.handler, outcome, time.monotonic() - started)
+            await self._tell(self.handler, task, outcome, time.monotonic() - started)
         return outcome
 
     def is_interruptible(self, task: Task[Any]) -> bool:
@@ -80,12 +87,10 @@ class Execution:
             return isinstance(self.handler, AsyncTaskHandler)
         return task.function in registry and registry.get(task.function).is_async
 
-    async def _attempt(self, running: Running) -> Outcome:
-        task = running.task
+    async def _attempt(self, running: Running, filled: Task[Any]) -> Outcome:
+        task = running.task  # without its inputs, which may be large and are of no use any more at its end
         try:
-            work = self._work(await self._filled(running), running.context)
-        except asyncio.CancelledError:
-            raise
+            work = self._work(filled, running.context)
         except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
             return Outcome(task, error=error, failure_type="invalid")
         try:
@@ -171,15 +176,17 @@ class Execution:
 
         return lambda: self.threads.run(in_thread)
 
-    async def _tell(self, handler: TaskHandler | AsyncTaskHandler, outcome: Outcome, duration: float) -> None:
+    async def _tell(
+        self, handler: TaskHandler | AsyncTaskHandler, task: Task[Any], outcome: Outcome, duration: float
+    ) -> None:
         hook: Any  # plain or async, as the handler is
-        arguments: tuple[Any, ...] = (outcome.task, duration)
+        arguments: tuple[Any, ...] = (task, duration)
         if outcome.error is None:
             hook = handler.on_task_success
         elif outcome.failure_type == "timeout":
             hook = handler.on_task_timeout
         else:
-            hook, arguments = handler.on_task_failure, (outcome.task, outcome.error, duration)
+            hook, arguments = handler.on_task_failure, (task, outcome.error, duration)
         try:
             if isinstance(handler, AsyncTaskHandler):
                 await hook(*arguments)

@@ -22,6 +22,7 @@ from fairque import (
     Task,
     TaskCanceledError,
     TaskFailedError,
+    TaskHandler,
     TaskQueue,
     TaskState,
     TaskValidationError,
@@ -303,6 +304,37 @@ def test_an_input_that_the_server_cannot_give_fails_the_step_and_does_not_hang_i
     with working(queue), pytest.raises(TaskFailedError, match="WRONGTYPE"):
         later.result(timeout=10)
     raw.delete(key)
+
+
+class Noting(TaskHandler):
+    """Notes what it is given in each of its methods."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Any]] = []
+
+    def process_task(self, task: Task[Any]) -> None:
+        self.seen.append(("process", task.payload))
+        if "bad" in task.payload:
+            raise ValueError("bad")
+
+    def on_task_success(self, task: Task[Any], duration: float) -> None:
+        self.seen.append(("success", task.payload))
+
+    def on_task_failure(self, task: Task[Any], error: BaseException, duration: float) -> None:
+        self.seen.append(("failure", task.payload))
+
+
+def test_a_handler_sees_the_results_in_all_of_its_methods(queue: TaskQueue) -> None:
+    first, handler = tasks.number(3), Noting()
+    good = Task.create(payload={"good": first.output})
+    push(queue, first >> good >> Task.create(payload={"bad": [first.output]}, max_retries=0))
+    Worker(queue.config, handler=handler, burst=True).run()
+    assert handler.seen == [
+        ("process", {"good": 3}),
+        ("success", {"good": 3}),
+        ("process", {"bad": [3]}),
+        ("failure", {"bad": [3]}),
+    ]
 
 
 # --- XCom ---
