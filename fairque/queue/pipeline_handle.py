@@ -19,6 +19,7 @@ from fairque.core.exceptions import (
 from fairque.core.models import LIVE, TaskState
 from fairque.core.outputs import Output
 from fairque.core.units import Seconds, to_seconds
+from fairque.queue.graphs import DEAD
 from fairque.queue.handle import AsyncTaskHandle, Handle, TaskHandle, fate_of, outcome_of
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ AT_ONCE = 500  # last steps that are looked at when one of them is announced
 SHOWN_NAMES = 10  # in a message
 
 ON_ITS_WAY = frozenset({TaskState.QUEUED, TaskState.STARTED, TaskState.SCHEDULED})
-DEAD = frozenset({TaskState.FAILED, TaskState.CANCELED})
 
 
 class PipelineProgress(msgspec.Struct, frozen=True):
@@ -156,7 +156,8 @@ class _PipelineHandle(Generic[R, H]):
         last = {by_id[task_id] for task_id in self.result_ids}
         seen = set(states)
         if seen & ON_ITS_WAY and last != {TaskState.FINISHED}:
-            has_begun = seen & {TaskState.STARTED, TaskState.FINISHED, TaskState.FAILED}
+            # What is forgotten has ended: all were pushed, or there would be no handle.
+            has_begun = seen & {TaskState.STARTED, TaskState.FINISHED, TaskState.FAILED, None}
             waits = TaskState.QUEUED if TaskState.QUEUED in seen else TaskState.SCHEDULED
             return TaskState.STARTED if has_begun else waits
         if dead := last & DEAD:

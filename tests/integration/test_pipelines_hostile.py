@@ -144,6 +144,17 @@ def test_a_pipeline_that_is_forgotten_or_kept_no_result_says_so_and_is_waited_fo
         assert handle.progress().forgotten == len(handle.steps)
 
 
+def test_a_pipeline_whose_first_steps_are_forgotten_has_begun(open_queue: Any) -> None:
+    queue = open_queue(retention={"finished": 0, "failed": 60, "canceled": 60}, push_retry_window=0)
+    handle = push(queue, tasks.number(1) | tasks.number(2).with_options(delay=60))
+    queue.finish(popped(queue), 1)
+    time.sleep(0.01)
+    queue.cleanup_expired_tasks()
+    progress = handle.progress()
+    assert (progress.forgotten, progress.ready) == (1, 1)
+    assert handle.state() is TaskState.STARTED
+
+
 # --- pipelines and other pushes ---
 
 
