@@ -184,4 +184,4 @@ def _not_pushed(given: object) -> str:
             how = "push_batch takes several tasks"
         case _:
             how = "call the task function, or Task.create(…)"
-    return f"what is pushed must be a Task, not {type(given).__name__}: {how}"
+    return f"push takes a Task, not {type(given).__name__}: {how}"
