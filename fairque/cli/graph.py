@@ -50,6 +50,8 @@ def graph(  # noqa: PLR0917 - typer passes them by name
 
     Example: fairque graph acme 0198c7d2-4a51-7c3e-9f20-1b2c3d4e5f60 --mermaid > flow.mmd
     """
+    if mermaid and as_json:
+        raise typer.BadParameter("give --mermaid or --json, not both")
     from fairque.queue.queue import TaskQueue  # noqa: PLC0415 - --help and --version stay fast
 
     with TaskQueue(configuration(config, url, queue)) as tasks:

@@ -174,6 +174,9 @@ class AsyncTaskQueue:
     ) -> Task[Any] | None:
         return await self.run(self.commands.pop(worker_id, users=users, lease=lease, block=block, steal=True))
 
+    async def fill_inputs(self, task: Task[Any]) -> Task[Any]:
+        return await self.run(self.commands.inputs(task))
+
     # --- ending an attempt ---
 
     async def finish(self, task: Task[Any], result: Any = None) -> None:

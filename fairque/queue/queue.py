@@ -262,6 +262,19 @@ class TaskQueue:
         """Claim a task of others' users, counted as stolen; otherwise as `pop`."""
         return self.run(self.commands.pop(worker_id, users=users, lease=lease, block=block, steal=True))
 
+    def fill_inputs(self, task: Task[Any]) -> Task[Any]:
+        """A popped task with results in the place of the outputs that its arguments name. Workers do this.
+
+        Returns:
+            The task, with the same lease; the output of a task that failed or was canceled is None.
+
+        Raises:
+            ResultExpiredError: A result is no longer kept.
+            DecodeError: The body, or a result, cannot be decoded.
+            ServerError: The server refused or could not be reached.
+        """
+        return self.run(self.commands.inputs(task))
+
     # --- ending an attempt ---
 
     def finish(self, task: Task[Any], result: Any = None) -> None:

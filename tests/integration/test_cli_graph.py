@@ -204,6 +204,12 @@ def test_any_id_is_shown_without_moving_the_cursor_or_leaving_its_label(run: Run
     assert len(diagram) == 1 + len(labels) + 10 + 2  # nothing has broken a line
 
 
+def test_one_form_is_printed_at_a_time(run: Run) -> None:
+    done = run("--json", "--mermaid", "acme", "1")
+    assert done.code == 2
+    assert "not both" in done.err
+
+
 def test_all_of_it_is_one_json_object_for_machines(run: Run, tasks: TaskQueue) -> None:
     user = HOSTILE[0]
     link(tasks, {HOSTILE[1]: [], HOSTILE[2]: [HOSTILE[1]], HOSTILE[3]: [HOSTILE[2]]}, user)
