@@ -272,13 +272,14 @@ local function give_again(member)
   end
 end
 
+local may_be_left -- of releases
 local given = given_before()
 if given then
   for _, member in ipairs(given) do
     give_again(member)
   end
 elseif not queue_is_paused then
-  release_some()
+  may_be_left = release_some()
   if promote_due(PROMOTE_LIMIT) + promote_throttled(PROMOTE_LIMIT) > 0 or next(users) then
     settle_users()
   end
@@ -286,6 +287,7 @@ elseif not queue_is_paused then
   if #started > 0 then
     write_down()
   end
+  may_be_left = may_be_left or ended[1] ~= nil
   unfinished = unfinished or ended[1] ~= nil -- what is released only now may be next
   release_dependents() -- of what has expired, or was lost
   settle_users()
@@ -302,7 +304,7 @@ end
 
 reply[2] = redis.call('EXISTS', root .. 'ring')
 local more = reply[2] == 1
-if redis.call('EXISTS', root .. 'releasing') == 1 then
+if may_be_left and redis.call('EXISTS', root .. 'releasing') == 1 then
   more, unfinished = true, true
 end
 if more and unfinished then

@@ -15,7 +15,6 @@
 --- @include "includes/users"
 --- @include "includes/schedule"
 --- @include "includes/room"
---- @include "includes/release"
 
 local size = (#ARGV - 1) / 3
 local headers = {}
@@ -106,7 +105,6 @@ end
 count('pushed', pushed)
 if pushed > 0 or opts.gate then
   save_tick()
-  release_dependents() -- of what was canceled at once
   settle_users()
 end
 if ready and not queue_is_paused then

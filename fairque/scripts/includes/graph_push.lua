@@ -185,5 +185,6 @@ local function complete()
   if opts.opens then
     release_waiting()
   end
+  release_ended() -- of what was canceled at once
   return opts.opens
 end

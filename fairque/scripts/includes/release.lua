@@ -15,9 +15,11 @@ local function release_dependents()
   ended = {}
 end
 
--- Go on with what earlier scripts left.
+-- Go on with what earlier scripts left. Returns whether there was anything.
 local function release_some()
-  if redis.call('EXISTS', root .. 'releasing') == 1 then
+  local is_left = redis.call('EXISTS', root .. 'releasing') == 1
+  if is_left then
     downstream().release_waiting()
   end
+  return is_left
 end
