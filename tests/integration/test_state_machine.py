@@ -54,7 +54,7 @@ MAX_RETRIES = 2
 KEPT = 0.001  # seconds: an ended task is gone with the first cleanup that waits for it
 
 settings.register_profile(
-    "ci", max_examples=60, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
+    "ci", max_examples=45, stateful_step_count=50, deadline=None, derandomize=True, print_blob=True
 )
 settings.register_profile("long", max_examples=1500, stateful_step_count=80, deadline=None, print_blob=True)
 PROFILE = settings.get_profile(os.environ.get("FAIRQUE_HYPOTHESIS", "ci"))

@@ -52,10 +52,6 @@ def by_target(edges: Edges) -> Edges:
     return sorted(edges, key=lambda edge: (edge[1], edge[0]))
 
 
-def from_the_last(edges: Edges) -> Edges:
-    return by_target(edges)[::-1]
-
-
 def build(edges: Edges, *, known: bool, at_once: bool) -> tuple[Graph[str], float]:
     """The graph and the seconds for it, with all nodes known before or each coming with its first edge."""
     names = [f"task-{number}" for number in range(NODES)]
@@ -85,7 +81,6 @@ def build(edges: Edges, *, known: bool, at_once: bool) -> tuple[Graph[str], floa
         (anywhere, by_target, False, False),
         (anywhere, shuffled, False, False),
         (anywhere, shuffled, False, True),
-        (nearby, from_the_last, False, False),
         # Deep graphs whose edges come in any order are what batches are for: one by one, this takes minutes.
         (nearby, shuffled, True, False),
     ],
