@@ -84,9 +84,10 @@ class GraphCommands(Commands):
     ) -> Flow[dict[str, tuple[TaskState | None, bytes | None]]]:
         """State and encoded result of each task; None for a state that is not known, and for no result."""
         results: dict[str, tuple[TaskState | None, bytes | None]] = {}
+        ids = list(dict.fromkeys(task_ids))
         options = self._options(bytes=INPUT_BYTES)
-        while len(results) < len(task_ids):
-            asked = task_ids[len(results) : len(results) + LOOKED_AT]
+        while len(results) < len(ids):
+            asked = ids[len(results) : len(results) + LOOKED_AT]
             names = [member(user_id, task_id) for task_id in asked]
             found = yield self._call("results", (options, *names), replies.read_results)
             results |= dict(zip(asked, found, strict=False))
