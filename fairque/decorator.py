@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
@@ -81,6 +81,21 @@ class _TaskDecorator:
         return registered
 
 
+class _Options(TypedDict, total=False):
+    """For type checkers: the options of `task`, as its signature has them, but for `pull`."""
+
+    name: str | None
+    priority: Priority | int
+    max_retries: int | None
+    timeout: Seconds | None
+    retry_on: type[BaseException] | ExceptionTypes
+    no_retry_on: type[BaseException] | ExceptionTypes
+    retry_delay: Seconds
+    max_retry_delay: Seconds
+    on_upstream_failure: OnUpstreamFailure | None
+    auto_xcom: bool
+
+
 class _PullingDecorator(Protocol):
     """For type checkers: which arguments a call has to give depends on what is pulled."""
 
@@ -107,35 +122,9 @@ def task(function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTaskFunction[
 @overload
 def task(function: Callable[P, R], /) -> TaskFunction[P, R]: ...
 @overload
-def task(
-    *,
-    pull: Mapping[str, str],
-    name: str | None = None,
-    priority: Priority | int = Priority.NORMAL,
-    max_retries: int | None = None,
-    timeout: Seconds | None = None,
-    retry_on: type[BaseException] | ExceptionTypes = (Exception,),
-    no_retry_on: type[BaseException] | ExceptionTypes = (),
-    retry_delay: Seconds = 1.0,
-    max_retry_delay: Seconds = 300.0,
-    on_upstream_failure: OnUpstreamFailure | None = None,
-    auto_xcom: bool = False,
-) -> _PullingDecorator: ...
+def task(*, pull: Mapping[str, str], **options: Unpack[_Options]) -> _PullingDecorator: ...
 @overload
-def task(
-    *,
-    name: str | None = None,
-    priority: Priority | int = Priority.NORMAL,
-    max_retries: int | None = None,
-    timeout: Seconds | None = None,
-    retry_on: type[BaseException] | ExceptionTypes = (Exception,),
-    no_retry_on: type[BaseException] | ExceptionTypes = (),
-    retry_delay: Seconds = 1.0,
-    max_retry_delay: Seconds = 300.0,
-    on_upstream_failure: OnUpstreamFailure | None = None,
-    pull: None = None,
-    auto_xcom: bool = False,
-) -> _TaskDecorator: ...
+def task(*, pull: None = None, **options: Unpack[_Options]) -> _TaskDecorator: ...
 def task(
     function: Callable[..., Any] | None = None,
     /,

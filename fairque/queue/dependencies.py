@@ -14,7 +14,7 @@ from fairque.queue.checks import Missing, check_missing, graph_limit, member_of
 from fairque.queue.graphs import ENOUGH_IDS, dead_end, walk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fairque.core.calls import Call, Flow
     from fairque.core.models import Dependencies, Dependency
@@ -53,23 +53,17 @@ class GraphCommands(Commands):
 
     def dead_end(self, user_id: str, task_ids: Sequence[str]) -> Flow[str | None]:
         """The id of an ended task without which one of these can never start; None if all may."""
-        options = self._options(limit=MOST_DEPENDENCIES, enough=ENOUGH_IDS, upstream=True)
-
-        def look(names: Sequence[str]) -> Call[Any]:
-            return self._call("graph", (options, *names), list)
-
-        return dead_end(user_id, task_ids, look)
+        return dead_end(user_id, task_ids, self._look(limit=MOST_DEPENDENCIES, upstream=True))
 
     def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> Flow[TaskGraph]:
         """All tasks that hang together with one."""
         member_of(user_id, task_id)  # checked first
+        return walk(user_id, task_id, limit, self._look(limit=graph_limit(limit) + 1))
 
-        options = self._options(limit=graph_limit(limit) + 1, enough=ENOUGH_IDS)
-
-        def look(names: Sequence[str]) -> Call[Any]:
-            return self._call("graph", (options, *names), list)
-
-        return walk(user_id, task_id, limit, look)
+    def _look(self, **options: Any) -> Callable[[Sequence[str]], Call[Any]]:
+        """What makes the call that looks at some members."""
+        encoded = self._options(enough=ENOUGH_IDS, **options)
+        return lambda names: self._call("graph", (encoded, *names), list)
 
     def states(self, user_id: str, task_ids: Sequence[str]) -> Flow[list[TaskState | None]]:
         """Where tasks are; None for one that is not known."""

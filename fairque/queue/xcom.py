@@ -21,7 +21,26 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class XComManager:
+class _Manager:
+    """What both managers share."""
+
+    _commands: XComCommands
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of user {self.user_id!r}, namespace {self.namespace!r}>"
+
+    @property
+    def user_id(self) -> str:
+        """Whose data."""
+        return self._commands.user_id
+
+    @property
+    def namespace(self) -> str:
+        """Where calls go that name none."""
+        return self._commands.namespace
+
+
+class XComManager(_Manager):
     """The cross-task data (XCom) of one user: values by namespace and key, each with a time to live.
 
     No user sees another's. Values are carried like results (`queue.codec`), and come back plain, as JSON has
@@ -65,19 +84,6 @@ class XComManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of user {self.user_id!r}, namespace {self.namespace!r}>"
-
-    @property
-    def user_id(self) -> str:
-        """Whose data."""
-        return self._commands.user_id
-
-    @property
-    def namespace(self) -> str:
-        """Where calls go that name none."""
-        return self._commands.namespace
 
     def close(self) -> None:
         """Close the queue that the manager opened; one that it was given stays open."""
@@ -154,7 +160,7 @@ class XComManager:
         return self._run(self._commands.clear(namespace))  # type: ignore[no-any-return]
 
 
-class AsyncXComManager:
+class AsyncXComManager(_Manager):
     """`XComManager` for asyncio: the same operations with `await`. Belongs to one event loop.
 
     Args:
@@ -195,19 +201,6 @@ class AsyncXComManager:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} of user {self.user_id!r}, namespace {self.namespace!r}>"
-
-    @property
-    def user_id(self) -> str:
-        """Whose data."""
-        return self._commands.user_id
-
-    @property
-    def namespace(self) -> str:
-        """Where calls go that name none."""
-        return self._commands.namespace
 
     async def close(self) -> None:
         if self._owned is not None:
