@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
 from redis import Redis
 
+from fairque.cli import main
 from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig, UserPolicy
 from fairque.queue.queue import TaskQueue
 from fairque.utils.embedded import EmbeddedServer
+from tests.support.command_line import Done, Run
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import violations
 
@@ -107,3 +111,29 @@ def _leaves_no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         raw.delete(*found)
     assert not strangers, f"keys outside the test's prefix: {strangers[:10]}"
     assert not problems, "the test left an inconsistent shard:\n" + "\n".join(problems)
+
+
+@pytest.fixture
+def config_file(server: EmbeddedServer, prefix: str, tmp_path: Path) -> Path:
+    """A configuration file of the test's own prefix."""
+    file = tmp_path / "fairque.yaml"
+    file.write_text(f"redis:\n  unix_socket_path: {server.socket_path}\nqueue:\n  prefix: {prefix}\n")
+    return file
+
+
+@pytest.fixture
+def run(config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line in this process, as its entry point does."""
+
+    def run_it(*arguments: str) -> Done:
+        given = list(arguments)
+        if "--help" not in given:
+            at = given.index("--") if "--" in given else len(given)
+            given[at:at] = ["--config", str(config_file)]
+        monkeypatch.setattr(sys, "argv", ["fairque", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return Done(int(ended.value.code or 0), out, err)
+
+    return run_it

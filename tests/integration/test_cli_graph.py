@@ -3,61 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from fairque import FairQueueConfig, Task, TaskQueue
-from fairque.cli import main
-from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import popped
+from tests.support.command_line import Run, good
 
 HOSTILE = ["a:b\n*[bold]", 'z\x1b[2J"]; click', "-dash", "%%名前%2B", "<b>`x`</b>\u202e"]
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run: TypeAlias = "Callable[..., Done]"
-
-
 @pytest.fixture
-def run(
-    server: EmbeddedServer,
-    prefix: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Runs `fairque graph` in this process, as its entry point does."""
-    file = tmp_path / "fairque.yaml"
-    file.write_text(f"redis:\n  unix_socket_path: {server.socket_path}\nqueue:\n  prefix: {prefix}\n")
-
-    def run_it(*arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["fairque", "graph", "--config", str(file), *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run_it
+def run(run: Run) -> Run:
+    """Runs `fairque graph`."""
+    return lambda *arguments: run("graph", *arguments)
 
 
 @pytest.fixture
 def tasks(config: FairQueueConfig) -> Iterator[TaskQueue]:
     with TaskQueue(config) as queue:
         yield queue
-
-
-def good(done: Done) -> str:
-    assert (done.code, done.err) == (0, "")
-    return done.out
 
 
 def link(queue: TaskQueue, links: dict[str, list[str]], user: str = "u") -> None:

@@ -5,55 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import pytest
 
 from fairque import FairQueueConfig, Task, TaskQueue, UserPolicy
-from fairque.cli import main
 from fairque.cli.showing import seconds
-from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import popped, push
+from tests.support.command_line import Done, Run, good
 
 HOSTILE = "a:b\n*[bold]"
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run: TypeAlias = "Callable[..., Done]"
-
-
-@pytest.fixture
-def config_file(server: EmbeddedServer, prefix: str, tmp_path: Path) -> Path:
-    """A configuration file of the test's own prefix."""
-    file = tmp_path / "fairque.yaml"
-    file.write_text(f"redis:\n  unix_socket_path: {server.socket_path}\nqueue:\n  prefix: {prefix}\n")
-    return file
-
-
-@pytest.fixture
-def run(config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs the command line in this process, as its entry point does."""
-
-    def run_it(*arguments: str) -> Done:
-        given = list(arguments)
-        if "--help" not in given:
-            at = given.index("--") if "--" in given else len(given)
-            given[at:at] = ["--config", str(config_file)]
-        monkeypatch.setattr(sys, "argv", ["fairque", *given])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Done(int(ended.value.code or 0), out, err)
-
-    return run_it
 
 
 @pytest.fixture
@@ -70,11 +34,6 @@ def lines_of(table: str) -> dict[str, list[str]]:
 def data(done: Done) -> Any:
     assert (done.code, done.err) == (0, "")
     return json.loads(done.out)
-
-
-def good(done: Done) -> str:
-    assert (done.code, done.err) == (0, "")
-    return done.out
 
 
 # --- looking ---
