@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.command_line import Done, Run
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import violations
+from tests.support.processes import Spawn, spawn_worker
 
 OpenQueue: TypeAlias = Callable[..., TaskQueue]
 
@@ -137,3 +139,21 @@ def run(config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         return Done(int(ended.value.code or 0), out, err)
 
     return run_it
+
+
+@pytest.fixture
+def spawn(config: FairQueueConfig) -> Iterator[Spawn]:
+    """Starts worker processes, and kills those that are left after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def spawn_one(
+        settings: FairQueueConfig = config, *, concurrency: int = 10, lease: float = 30.0, grace: float = 10.0
+    ) -> subprocess.Popen[str]:
+        started.append(spawn_worker(settings, concurrency=concurrency, lease=lease, grace=grace))
+        return started[-1]
+
+    yield spawn_one
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()

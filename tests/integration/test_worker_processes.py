@@ -6,59 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
 from fairque import FairQueueConfig, LeaseLostError, TaskQueue, TaskState, Worker
 from tests.support import worker_tasks as tasks
+from tests.support.processes import ROOT, Spawn
 from tests.support.servers import own_server
 from tests.support.waiting import until
-
-ROOT = Path(__file__).parent.parent.parent
-SCRIPT = """
-import sys
-from fairque import FairQueueConfig, QueueConfig, RedisConfig, Worker
-import tests.support.worker_tasks
-socket, prefix, concurrency, lease, grace = sys.argv[1:]
-config = FairQueueConfig(redis=RedisConfig(unix_socket_path=socket), queue=QueueConfig(prefix=prefix))
-Worker(config, concurrency=int(concurrency), lease=float(lease), graceful_shutdown_timeout=float(grace)).run()
-"""
-
-Spawn: TypeAlias = "Callable[..., subprocess.Popen[str]]"
 
 
 @pytest.fixture
 def queue(config: FairQueueConfig) -> Iterator[TaskQueue]:
     with TaskQueue(config) as queue:
         yield queue
-
-
-@pytest.fixture
-def spawn(config: FairQueueConfig) -> Iterator[Spawn]:
-    """Starts worker processes, and kills those that are left after the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def spawn_one(
-        settings: FairQueueConfig = config, *, concurrency: int = 10, lease: float = 30.0, grace: float = 10.0
-    ) -> subprocess.Popen[str]:
-        where = (str(settings.redis.unix_socket_path), settings.queue.prefix)
-        process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *where, str(concurrency), str(lease), str(grace)],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process
-
-    yield spawn_one
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def test_what_a_killed_worker_was_running_another_one_finishes_after_the_lease(

@@ -3,55 +3,30 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from fairque import FairQueueConfig, Task, TaskQueue, TaskState
 from tests.support import worker_tasks as tasks
+from tests.support.processes import Spawn
 
-ROOT = Path(__file__).parent.parent.parent
 NODES, WORKERS, LEASE, KILL_EVERY = 1_000, 4, 1.0, 1.0
-SCRIPT = """
-import sys
-from fairque import FairQueueConfig, QueueConfig, RedisConfig, Worker
-import tests.support.worker_tasks
-socket, prefix, lease = sys.argv[1:]
-config = FairQueueConfig(
-    redis=RedisConfig(unix_socket_path=socket), queue=QueueConfig(prefix=prefix, max_crashes=100)
-)
-Worker(config, concurrency=5, lease=float(lease)).run()
-"""
 
-Spawn: TypeAlias = "Callable[[], subprocess.Popen[bytes]]"
+
+@pytest.fixture
+def config(make_config: Callable[..., FairQueueConfig]) -> FairQueueConfig:
+    """Nothing counts as poisoned: it is the test that kills."""
+    return make_config(max_crashes=100)
 
 
 @pytest.fixture
 def queue(config: FairQueueConfig) -> Iterator[TaskQueue]:
     with TaskQueue(config) as queue:
         yield queue
-
-
-@pytest.fixture
-def spawn(config: FairQueueConfig) -> Iterator[Spawn]:
-    """Starts worker processes, and kills those that are left after the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def spawn_one() -> subprocess.Popen[bytes]:
-        where = [str(config.redis.unix_socket_path), config.queue.prefix, str(LEASE)]
-        started.append(subprocess.Popen([sys.executable, "-c", SCRIPT, *where], cwd=ROOT))
-        return started[-1]
-
-    yield spawn_one
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def random_graph(seed: int, journal: Path) -> list[Task[int]]:
@@ -74,13 +49,13 @@ def test_a_random_graph_survives_a_worker_killed_every_second(
     journal = tmp_path / "journal"
     graph = random_graph(7, journal)
     handles = queue.push_batch(graph, user_id="acme")
-    workers = [spawn() for _ in range(WORKERS)]
+    workers = [spawn(concurrency=5, lease=LEASE) for _ in range(WORKERS)]
     kills, last_kill, deadline = 0, time.monotonic(), time.monotonic() + 120
     while queue.stats().finished < NODES:
         assert time.monotonic() < deadline, queue.stats()
         if time.monotonic() - last_kill > KILL_EVERY:
             workers.pop(0).kill()
-            workers.append(spawn())
+            workers.append(spawn(concurrency=5, lease=LEASE))
             kills, last_kill = kills + 1, time.monotonic()
         time.sleep(0.05)
     starts: dict[str, list[str]] = defaultdict(list)
