@@ -58,8 +58,8 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 return await self.execute(step)
             case Listen(topic):
                 heard[topic] = await ears.enter_async_context(self._listening().on(topic))
-            case Wait(seconds, key=str(key)):
-                return await self._await_key(key, seconds)
+            case Wait(seconds, keys=(_, *_) as keys):
+                return await self._await_keys(keys, seconds)
             case Wait(seconds, topic=str(topic)):
                 await heard[topic].async_wait(seconds)
             case Wait(seconds):
@@ -173,13 +173,14 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 raise
             return self._translate(error, call.script)
 
-    async def _await_key(self, key: str, seconds: float) -> bool:
+    async def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
+        keys, seconds = self._within_reach(keys, seconds)
         self._check_open()
         if self._blocking is None:
             self._blocking = self._waiting_config().create_async_redis_client()
         try:
-            return await self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
+            return await self._blocking.blpop(list(keys), timeout=self._block_for(seconds)) is not None
         except Exception as error:
             meaning = self._meaning(error, "wake")
             if meaning is error:

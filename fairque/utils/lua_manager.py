@@ -103,6 +103,7 @@ CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OS
 _shared_loader = ScriptLoader()
 
 
+SHORT_BLOCK = 0.25  # seconds to wait for one of several wake-ups that are on different nodes
 LONGEST_BLOCK = 5.0  # seconds that a connection blocks at a time; flows that wait longer wait again
 DEFAULT_PATIENCE = 5.0  # seconds to wait for a reply where no socket_timeout is set
 
@@ -135,6 +136,12 @@ class _BaseLuaScriptManager:
     @staticmethod
     def _block_for(seconds: float) -> float:
         return min(max(seconds, 0.001), LONGEST_BLOCK)  # 0 would be for ever
+
+    def _within_reach(self, keys: tuple[str, ...], seconds: float) -> tuple[tuple[str, ...], float]:
+        """Of the keys those that one command may wait for: in a cluster one, and for a moment."""
+        if len(keys) == 1 or not self._config.cluster:
+            return keys, seconds
+        return (random.choice(keys),), min(seconds, SHORT_BLOCK)  # noqa: S311 - no secret
 
     def _check_open(self) -> None:
         if self._closed:
@@ -245,8 +252,8 @@ class LuaScriptManager(_BaseLuaScriptManager):
                 return self.execute(step)
             case Listen(topic):
                 heard[topic] = ears.enter_context(self._listening().on(topic))
-            case Wait(seconds, key=str(key)):
-                return self._await_key(key, seconds)
+            case Wait(seconds, keys=(_, *_) as keys):
+                return self._await_keys(keys, seconds)
             case Wait(seconds, topic=str(topic)):
                 heard[topic].wait(seconds)
             case Wait(seconds):
@@ -301,14 +308,15 @@ class LuaScriptManager(_BaseLuaScriptManager):
             except redis_errors.NoScriptError:
                 return self.client.execute_command(*self._full_arguments(call))
 
-    def _await_key(self, key: str, seconds: float) -> bool:
+    def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
+        keys, seconds = self._within_reach(keys, seconds)
         with self._lock:
             self._check_open()
             if self._blocking is None:
                 self._blocking = self._waiting_config().create_redis_client()
         try:
-            return self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
+            return self._blocking.blpop(list(keys), timeout=self._block_for(seconds)) is not None
         except Exception as error:
             meaning = self._meaning(error, "wake")
             if meaning is error:

@@ -13,16 +13,22 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fairque.core.exceptions import FairQueueError, QueueClosedError, ServerError
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
+from fairque.queue.visits import Visits
 from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
+from fairque.worker.homes import Homes
 from fairque.worker.inputs import Inputs
+from fairque.worker.post import Post, all_have_ended, leave_all
 from fairque.worker.pump import Pump
-from fairque.worker.selection import choices
+from fairque.worker.selection import choices, choices_in
+from fairque.worker.slots import Slots
 from fairque.worker.threads import TaskThreads
+from fairque.worker.turns import Turns
+from fairque.worker.upkeep import Upkeep
+from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -34,13 +40,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fairque.worker")
 
 Source: TypeAlias = "AsyncTaskQueue | TaskQueue | FairQueueConfig | str | None"
-
-MAINTENANCE_SECONDS = 1.0  # between looks for expired leases
-CLEANUP_EVERY = 10  # such looks
-MAINTENANCE_BATCH = 200  # tasks at a time
-BREATH_SECONDS = 0.01
-LAST_TRIP_SECONDS = 2.0  # for a round trip that is under way when the grace ends
-LEAVE_SECONDS = 5.0  # for the last words to the server
 
 
 class AsyncWorker:
@@ -145,122 +144,93 @@ class AsyncWorker:
         self._stop_was_asked = False
 
     async def _run(self, queue: AsyncTaskQueue) -> None:
-        commands, loop = queue.commands, asyncio.get_running_loop()
-        lease = commands.config.lease_seconds if self._lease is None else self._lease
         threads = TaskThreads()
+        turns = self._turns(queue, threads)
+        posts = [self._post(queue, number, turns) for number in range(len(queue.commands.shards))]
+        for post in posts:
+            post.start()
+        homes = asyncio.create_task(Homes(queue.manager, queue.commands, self.worker_id, turns).run())
+        logger.info(
+            "worker %s serves queue %s, %d at once",
+            self.worker_id,
+            queue.commands.where,
+            self.settings.concurrency,
+        )
+        try:
+            with _signals(self._on_signal):
+                await self._until_it_ends(posts)
+        finally:
+            # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
+            # heart beating for tasks that nobody runs.
+            homes.cancel()
+            for post in posts:
+                post.heart.stop()
+            threads.close()
+            await _to_its_end(leave_all(posts))
+            logger.info("worker %s has left", self.worker_id)
+
+    def _turns(self, queue: AsyncTaskQueue, threads: TaskThreads) -> Turns:
+        """The slots, shared out among the shards."""
+        commands = queue.commands
+        inputs = Inputs(queue.manager, commands)
+        slots = Slots(
+            self.settings.concurrency,
+            worker_id=self.worker_id,
+            execution=Execution(threads, commands.shards[0].encode_result, inputs, self.handler),
+            xcom=WorkerXCom(queue.manager, commands),
+        )
+        return Turns(slots, Visits(len(commands.shards)))
+
+    def _post(self, queue: AsyncTaskQueue, number: int, turns: Turns) -> Post:
+        """What the worker does in one shard."""
+        commands, loop = queue.commands.shards[number], asyncio.get_running_loop()
+        lease = commands.config.lease_seconds if self._lease is None else self._lease
 
         def on_lost(key: AttemptKey, _: Fate) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-                loop.call_soon_threadsafe(pump.slots.drop, key)
+                loop.call_soon_threadsafe(turns.slots.drop, key)
 
         heart = Heart(queue.config.redis, commands, self.worker_id, lease, on_lost)
         pump = Pump(
             queue.manager,
             commands,
+            number=number,
             worker_id=self.worker_id,
-            concurrency=self.settings.concurrency,
             lease=lease,
-            selection=choices(self.settings.assigned_users, self.settings.steal_targets),
-            execution=Execution(
-                threads, commands.encode_result, Inputs(queue.manager, commands), self.handler
+            selection=choices_in(
+                number,
+                choices(self.settings.assigned_users, self.settings.steal_targets),
+                queue.commands,
             ),
+            turns=turns,
             heart=heart,
             burst=self.burst,
         )
-        heart.start()
-        working = asyncio.create_task(pump.run())
-        upkeep = asyncio.create_task(self._maintain(queue))
-        logger.info(
-            "worker %s serves queue %s, %d at once",
-            self.worker_id,
-            commands.keys.root,
-            self.settings.concurrency,
-        )
-        try:
-            with _signals(self._on_signal):
-                await self._until_it_ends(pump, working)
-        finally:
-            # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
-            # heart beating for tasks that nobody runs.
-            heart.stop()
-            threads.close()
-            await _to_its_end(self._leave(pump, heart, working, upkeep))
-            logger.info("worker %s has left", self.worker_id)
+        return Post(self.worker_id, pump, heart, Upkeep(queue.manager, commands))
 
-    async def _until_it_ends(self, pump: Pump, working: asyncio.Task[None]) -> None:
-        """Wait for the pump; once a stop is asked for, for as long as the grace allows."""
+    async def _until_it_ends(self, posts: list[Post]) -> None:
+        """Wait for the pumps; once a stop is asked for, for as long as the grace allows."""
+        working = asyncio.create_task(all_have_ended(posts))
         stopping = asyncio.create_task(self._stop_requested.wait())
         hurrying = asyncio.create_task(self._hurry.wait())
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                pump.stop()
+                for post in posts:
+                    post.pump.stop()
                 await asyncio.wait(
                     {working, hurrying},
                     timeout=self.settings.graceful_shutdown_timeout,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
         finally:
-            stopping.cancel()
-            hurrying.cancel()
+            for waiting in (working, stopping, hurrying):
+                waiting.cancel()
 
     def _on_signal(self) -> None:
         if self._stop_requested.is_set():
             self._hurry.set()
         self._stop_requested.set()
-
-    async def _leave(
-        self, pump: Pump, heart: Heart, working: asyncio.Task[None], upkeep: asyncio.Task[None]
-    ) -> None:
-        """End all that runs in the background, each step for a bounded time, and take leave."""
-        pump.halt()  # also where a cancellation is swallowed on its way, the pump ends after its round trip
-        upkeep.cancel()
-        await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
-        working.cancel()
-        await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
-        await heart.ended(LAST_TRIP_SECONDS)
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await pump.leave()
-        except (FairQueueError, TimeoutError) as error:
-            logger.warning(
-                "worker %s could not take its leave, its leases will run out: %s", self.worker_id, error
-            )
-        if working.done() and not working.cancelled():
-            working.result()  # an error of the pump is the worker's
-
-    async def _maintain(self, queue: AsyncTaskQueue) -> None:
-        """Take back expired leases, and clean up. Every worker does; the scripts make it safe."""
-        looks = 0
-        # redis-py may swallow a cancellation (it uses wait_for, before Python 3.12), hence the question.
-        while not _is_canceled():
-            try:
-                while len(await queue.reclaim(MAINTENANCE_BATCH)) == MAINTENANCE_BATCH:
-                    pass
-                if looks % CLEANUP_EVERY == 0:
-                    await self._clean_up(queue)
-                    await queue.run(queue.commands.policies.publish_if_lost())
-            except QueueClosedError:
-                return  # the pump says so
-            except ServerError as error:  # the pump logs the outage
-                logger.debug("maintenance failed: %s", error)
-            except Exception:
-                logger.exception("maintenance failed")
-            looks += 1
-            if not _is_canceled():
-                await asyncio.sleep(MAINTENANCE_SECONDS * (0.75 + secrets.randbelow(500) / 1000))
-
-    @staticmethod
-    async def _clean_up(queue: AsyncTaskQueue) -> None:
-        removed = MAINTENANCE_BATCH
-        while removed == MAINTENANCE_BATCH:
-            removed = await queue.cleanup_expired_tasks(MAINTENANCE_BATCH)
-            await asyncio.sleep(BREATH_SECONDS)  # let others have the server in between
-
-
-def _is_canceled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _listed(users: Sequence[str] | None) -> Sequence[str] | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fairque.core.config import RedisConfig
     from fairque.core.models import Task
-    from fairque.queue.commands import QueueCommands
+    from fairque.queue.commands import ShardCommands
 
 logger = logging.getLogger("fairque.worker")
 
@@ -41,7 +41,9 @@ class _Beat:
 
 
 class Heart:
-    """Renews the leases of running tasks, and tells the server that the worker lives.
+    """Renews the leases of running tasks of one shard, and tells the shard that the worker lives.
+
+    Each shard has a thread and a connection of its own, so that one whose server hangs holds up no other.
 
     Args:
         config: For the thread's own connection.
@@ -54,7 +56,7 @@ class Heart:
     def __init__(
         self,
         config: RedisConfig,
-        commands: QueueCommands,
+        commands: ShardCommands,
         worker_id: str,
         lease: float,
         on_lost: Callable[[AttemptKey, Fate], None],

@@ -386,7 +386,7 @@ class QueueMachine(RuleBasedStateMachine):
         holds = self._holder(held) is not None
         if holds:
             self.model.xcom[user][key] = value
-        data = self.queue.commands.xcom(user, attempt=held.task)
+        data = self.queue.commands.shards[0].xcom(user, attempt=held.task)
         self._refused([] if holds else [(user, name)], lambda: self.queue.run(data.push(key, value)))
 
     def _refused(self, lost: list[tuple[str | None, str]], effect: Any) -> None:

@@ -243,7 +243,9 @@ def test_a_claim_that_was_not_answered_gives_the_same_tasks_when_it_is_repeated(
     handles = queue.push_batch([tasks.add(n, 0) for n in range(4)], user_id="acme")
 
     def claim(claim_id: int, claimant: str = "c") -> list[tuple[str, int]]:
-        claimed = queue.run(single(queue.commands.claim("w", 2, claimant=claimant, claim_id=claim_id)))
+        claimed = queue.run(
+            single(queue.commands.shards[0].claim("w", 2, claimant=claimant, claim_id=claim_id))
+        )
         return [(task.task_id, task.attempt) for task in claimed.tasks]
 
     first = claim(1)

@@ -124,7 +124,7 @@ def test_scripts_that_only_look_are_declared_so() -> None:
     }
     assert lookers == {
         *("explain", "failed", "get", "get_policy", "graph", "health", "result", "results", "states"),
-        *("stats", "users", "xcom_pull", "xcom_pull_all"),
+        *("stats", "users", "workers", "xcom_pull", "xcom_pull_all"),
     }
 
 
