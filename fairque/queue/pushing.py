@@ -92,21 +92,31 @@ class PushCommands(Commands):
             records.append(record)
         return prepared, records
 
-    def batch(self, tasks: Sequence[Task[Any]], records: Sequence[bytes], missing: Missing | None) -> Batch:
-        """The calls that push tasks of this shard, which are `ready`."""
+    def batch(
+        self,
+        tasks: Sequence[Task[Any]],
+        records: Sequence[bytes],
+        missing: Missing | None,
+        *,
+        ask: bool = False,
+    ) -> Batch:
+        """The calls that push tasks of this shard, which are `ready`.
+
+        With `ask` a round comes before them that only asks whether they would be refused: other shards are
+        asked too, and nothing is pushed to any where one refuses.
+        """
         together, in_order = parts_of(tasks, [len(record) for record in records])
         parts = together + in_order
-        pushes = []
+        pushes: list[tuple[Sequence[int], Call[list[bool]]]] = []
+        asking = []
         for number, part in enumerate(parts):
             rest = rest_by_user(tasks, part) if number == 0 and len(parts) > 1 else None
             chosen = [tasks[place] for place in part.places], [records[place] for place in part.places]
             pushes.append((part.places, self._push_call(*chosen, part, missing, rest)))
+            if ask and number == 0:
+                asking.append(((), self._push_call(*chosen, part, missing, rest, ask=True)))
         last = max(1, len(together))
-        return Batch(tasks, [pushes[:1], pushes[1:last], *([push] for push in pushes[last:])])
-
-    def room_call(self, tasks: Sequence[Task[Any]]) -> Call[list[bool]]:
-        """Brings nothing, and is refused where there is no room for these tasks of the shard."""
-        return self._push_call([], [], Part(), None, rest_by_user(tasks, Part()))
+        return Batch(tasks, [asking, pushes[:1], pushes[1:last], *([push] for push in pushes[last:])])
 
     def _ready(self, task: Task[Any], options: dict[str, Any]) -> tuple[Task[Any], bytes]:
         """The task with its options, and on the wire."""
@@ -155,12 +165,18 @@ class PushCommands(Commands):
         part: Part,
         missing: Missing | None,
         rest: dict[str, int] | None = None,
+        *,
+        ask: bool = False,
     ) -> Call[list[bool]]:
         """`rest` counts what comes with other parts of a batch, by user."""
         options = self._plain_options
-        if rest or part.depends_on or part.gate or part.check:
+        if rest or part.depends_on or part.gate or part.check or ask:
             options = self._options(
-                **self._ending, max_queued=self.config.max_queued, rest=rest or None, **part.options(missing)
+                **self._ending,
+                max_queued=self.config.max_queued,
+                rest=rest or None,
+                ask=ask or None,
+                **part.options(missing),
             )
         args: list[Any] = [options]
         for task, record in zip(tasks, records, strict=True):

@@ -94,17 +94,14 @@ class QueueCommands:
         places_of: dict[ShardCommands, list[int]] = defaultdict(list)
         for place, task in enumerate(prepared):
             places_of[self.of(task.user_id)].append(place)
+        if len(places_of) < 2:  # noqa: PLR2004 - one, or none for no tasks
+            shard = next(iter(places_of), self.shards[0])
+            return shard.batch(prepared, records, missing)
         batches = []
         for shard, places in places_of.items():
             chosen = [prepared[place] for place in places], [records[place] for place in places]
-            batches.append((places, shard.batch(*chosen, missing)))
-        if len(batches) == 1:
-            return batches[0][1]
-        rooms = [
-            ((), shard.room_call([prepared[place] for place in places]))
-            for shard, places in places_of.items()
-        ]
-        return Batch(prepared, [rooms, *_abreast(batches)])
+            batches.append((places, shard.batch(*chosen, missing, ask=True)))
+        return Batch(prepared, _abreast(batches))
 
     def push_pipeline(
         self, pipeline: Pipeline[Any], *, missing: Missing | None = None, **options: Any

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from fairque.queue.replies import Claim
 
@@ -34,13 +34,17 @@ class Visits:
 
     def order(self, shards: Iterable[int]) -> list[int]:
         """These shards, the one that is next first."""
-        floor = self._floor()
-        return sorted(shards, key=lambda shard: (self._start(shard, floor), shard))
+        return sorted(shards, key=lambda shard: (self._time[shard], shard))
 
-    def division(self, slots: int, shards: Iterable[int]) -> dict[int, int]:
-        """How many of the free slots each of these shards is to fill."""
+    def division(self, slots: int, shards: Iterable[int], under_way: Mapping[int, int]) -> dict[int, int]:
+        """How many of the free slots each of these shards is to fill, beside those that claims are for."""
         floor = self._floor()
-        start = {shard: self._start(shard, floor) for shard in shards}
+        start = {
+            shard: max(self._time[shard], floor)
+            + under_way.get(shard, 0) * self._step[shard]
+            - (LEAN if shard in self.homes else 0)
+            for shard in shards
+        }
         filled = dict.fromkeys(start, 0)
         for _ in range(slots if start else 0):
             shard = min(start, key=lambda shard: (start[shard], self._has_work[shard], shard))
@@ -50,14 +54,11 @@ class Visits:
 
     def took(self, shard: int, claim: Claim) -> None:
         """A claim has given something, or nothing."""
-        if claim.tasks:
-            # Nothing to do earns no credit: a shard that has work again begins where the others are.
-            self._time[shard] = max(self._time[shard], self._floor()) + claim.advance
-            self._step[shard] = claim.advance / len(claim.tasks)
+        # Nothing to do earns no credit: a shard that has work again begins where the others are.
+        self._time[shard] = max(self._time[shard], self._floor()) + claim.advance
         self._has_work[shard] = bool(claim.tasks)
-
-    def _start(self, shard: int, floor: float) -> float:
-        return max(self._time[shard], floor) - (LEAN if shard in self.homes else 0)
+        if claim.tasks:
+            self._step[shard] = claim.advance / len(claim.tasks)
 
     def _floor(self) -> float:
         working = [time for time, has_work in zip(self._time, self._has_work, strict=True) if has_work]

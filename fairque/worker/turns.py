@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -10,6 +12,15 @@ if TYPE_CHECKING:
     from fairque.queue.replies import Claim
     from fairque.queue.visits import Visits
     from fairque.worker.slots import Slots
+
+
+# A slot that is another shard's turn is kept for it so long while its claim is under way.
+PATIENCE_SECONDS = 0.05
+
+
+class _Claiming(NamedTuple):
+    slots: int  # that the claim may fill
+    since: float  # time.monotonic()
 
 
 class Claimant(Protocol):
@@ -44,7 +55,7 @@ class Turns:
         self.slots = slots
         self._visits = visits
         self._claimants: list[Claimant] = []
-        self._open: dict[int, int] = {}  # slots that a shard's claim under way may fill
+        self._open: dict[int, _Claiming] = {}  # by shard: its claim under way
 
     def join(self, claimant: Claimant) -> None:
         """Take a shard's pump in."""
@@ -58,13 +69,17 @@ class Turns:
     @property
     def free(self) -> int:
         """Slots that neither run an attempt nor are kept for a claim under way."""
-        return self.slots.free - sum(self._open.values())
+        return self.slots.free - sum(claiming.slots for claiming in self._open.values())
 
     def take(self, claimant: Claimant, most: int) -> int:
         """How many slots the claimant may claim for now, up to `most`; they are kept for it."""
-        taken = min(most, self._division().get(claimant.number, 0))
+        taken = 0
+        if claimant.number not in self._open:
+            taken = min(most, self._division().get(claimant.number, 0))
         if taken:
-            self._open[claimant.number] = taken
+            self._open[claimant.number] = _Claiming(taken, time.monotonic())
+            if len(self._claimants) > 1:
+                asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self.pass_on)
         self.pass_on()
         return taken
 
@@ -79,7 +94,7 @@ class Turns:
         if len(self._claimants) > 1:
             division = self._division()
             for claimant in self._claimants:
-                if division.get(claimant.number):
+                if division.get(claimant.number) and claimant.number not in self._open:
                     claimant.look()
 
     def look_all(self) -> None:
@@ -103,9 +118,15 @@ class Turns:
         levels = {
             claimant.number: level
             for claimant in self._claimants
-            if (level := claimant.level) is not None and claimant.number not in self._open
+            if (level := claimant.level) is not None and not self._is_slow(claimant.number)
         }
         if len(levels) == 1:
             return dict.fromkeys(levels, free)
         first = min(levels.values(), default=0)
-        return self._visits.division(free, [number for number, level in levels.items() if level == first])
+        contenders = [number for number, level in levels.items() if level == first]
+        under_way = {number: claiming.slots for number, claiming in self._open.items()}
+        return self._visits.division(free, contenders, under_way)
+
+    def _is_slow(self, number: int) -> bool:
+        claiming = self._open.get(number)
+        return claiming is not None and time.monotonic() - claiming.since > PATIENCE_SECONDS
