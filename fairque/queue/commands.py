@@ -26,7 +26,7 @@ from fairque.queue.batches import CHUNK
 from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
 from fairque.queue.dependencies import GraphCommands
 from fairque.queue.explain import explain
-from fairque.queue.failure import history_entry, retry_delay
+from fairque.queue.failure import UNKNOWN, history_entry, retry_delay
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.pushing import PushCommands
 from fairque.queue.replies import Claim, Fate
@@ -182,8 +182,10 @@ class QueueCommands(PushCommands, GraphCommands):
 
     def fail_call(
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
-    ) -> tuple[Call[bool], TaskState]:
-        """The call that fails an attempt, and the state the task will have by the retry decision."""
+    ) -> Call[TaskState | None]:
+        """The call that fails an attempt: the state the task has then, or None if the lease is lost."""
+        if failure_type == UNKNOWN:
+            return self._unknown_call(task, error)
         entry = history_entry(error, failure_type)
         delay = retry_delay(task, error, failure_type, self.config.max_retries)
         options = self._options(
@@ -191,16 +193,26 @@ class QueueCommands(PushCommands, GraphCommands):
             retry_ms=None if delay is None else to_ms(delay, "retry delay"),
             **self._ending,
         )
-        call = self._call("fail", (options, *_fence(task)), bool)
-        return call, TaskState.FAILED if delay is None else TaskState.SCHEDULED
+        state = TaskState.FAILED if delay is None else TaskState.SCHEDULED
+        return self._call("fail", (options, *_fence(task)), lambda held: state if held else None)
+
+    def _unknown_call(self, task: Task[Any], error: BaseException | str) -> Call[TaskState | None]:
+        """The call that hands back a task whose function is not known here: the server's clock decides."""
+        options = self._options(
+            entry=history_entry(error, "invalid"),
+            grace_ms=to_ms(self.config.unknown_task_grace, "unknown_task_grace"),
+            **self._ending,
+        )
+        args = (options, *_fence(task))
+        return self._call("unknown", args, lambda reply: None if reply is None else replies.read_state(reply))
 
     def fail(
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
     ) -> Flow[TaskState]:
         """Fail an attempt: retry it later, or put it in the dead letter queue."""
-        call, state = self.fail_call(task, error, failure_type=failure_type)
-        _refuse_lost([task], [(yield call)])
-        return state
+        state: TaskState | None = yield self.fail_call(task, error, failure_type=failure_type)
+        _refuse_lost([task], [state is not None])
+        return state or TaskState.FAILED
 
     def heartbeat_call(
         self, tasks: Sequence[Task[Any]], *, worker_id: str | None = None, lease: Seconds | None = None

@@ -6,12 +6,13 @@ import asyncio
 import inspect
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext, enter
 from fairque.core.exceptions import DecodeError, FairQueueError, TaskValidationError, UnknownFunctionError
 from fairque.core.registry import registry
+from fairque.queue.failure import UNKNOWN
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 from fairque.worker.outage import sit_out
 
@@ -61,6 +62,7 @@ class Execution:
     encode_result: Callable[[Any], bytes]
     inputs: Inputs
     handler: TaskHandler | AsyncTaskHandler | None = None
+    _unknown: set[str | None] = field(default_factory=set)  # functions that were told of
 
     async def run(self, running: Running) -> Outcome:
         """Run the attempt to its end.
@@ -91,6 +93,9 @@ class Execution:
         task = running.task  # without its inputs, which may be large and are of no use any more at its end
         try:
             work = self._work(filled, running.context)
+        except UnknownFunctionError as error:
+            self._tell_of(error)
+            return Outcome(task, error=error, failure_type=UNKNOWN)
         except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
             return Outcome(task, error=error, failure_type="invalid")
         try:
@@ -118,6 +123,16 @@ class Execution:
             is_refused = isinstance(error, TaskValidationError)
             return Outcome(task, error=error, failure_type="invalid" if is_refused else "failed")
         return Outcome(task, result=encoded)
+
+    def _tell_of(self, unknown: UnknownFunctionError) -> None:
+        """Log once for each function that it is not known here: there may be very many tasks of it."""
+        if unknown.name not in self._unknown:
+            self._unknown.add(unknown.name)
+            logger.warning(
+                "%s; such tasks go back to the queue for workers that know what to do with them, and fail as "
+                "invalid if none has come within queue.unknown_task_grace",
+                unknown,
+            )
 
     @staticmethod
     async def _publish(running: Running, result: Any) -> None:
