@@ -304,8 +304,8 @@ class TaskQueue:
         Args:
             task: As popped.
             error: What went wrong; kept in the history, and asked by the retry policy.
-            failure_type: `failed` and `timeout` may be retried, `invalid` is not. `unknown` is no failure: the
-                task waits for somebody who knows its function, for `queue.unknown_task_grace`.
+            failure_type: `failed` and `timeout` may be retried, `invalid` is not. `unknown` is no failure:
+                the task waits for somebody who knows its function, for `queue.unknown_task_grace`.
 
         Returns:
             SCHEDULED if there will be another attempt, else FAILED.

@@ -11,7 +11,9 @@
 --- @include "includes/end_task"
 --- @include "includes/release"
 
-local SHORTEST_DELAY, LONGEST_DELAY = 1000, 30000 -- ms
+-- In milliseconds. Each offer may meet a worker that does not know it again, so there must be many within the grace;
+-- and a burst, which waits for what is due within ten seconds, must end.
+local SHORTEST_DELAY, LONGEST_DELAY = 1000, 15000
 local member, attempt, place = ARGV[2], ARGV[3], ARGV[4]
 local key = root .. 'run:' .. member
 local run = attempt_of(member)

@@ -93,11 +93,8 @@ class Execution:
         task = running.task  # without its inputs, which may be large and are of no use any more at its end
         try:
             work = self._work(filled, running.context)
-        except UnknownFunctionError as error:
-            self._tell_of(error)
-            return Outcome(task, error=error, failure_type=UNKNOWN)
         except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
-            return Outcome(task, error=error, failure_type="invalid")
+            return Outcome(task, error=error, failure_type=self._refusal(error))
         try:
             async with asyncio.timeout(task.timeout) as limit:
                 result = await work()
@@ -124,15 +121,21 @@ class Execution:
             return Outcome(task, error=error, failure_type="invalid" if is_refused else "failed")
         return Outcome(task, result=encoded)
 
-    def _tell_of(self, unknown: UnknownFunctionError) -> None:
-        """Log once for each function that it is not known here: there may be very many tasks of it."""
-        if unknown.name not in self._unknown:
-            self._unknown.add(unknown.name)
+    def _refusal(self, error: BaseException) -> str:
+        """The type of the failure of a task that cannot begin here.
+
+        That a function is not known is logged once: there may be very many tasks of it.
+        """
+        if not isinstance(error, UnknownFunctionError):
+            return "invalid"
+        if error.name not in self._unknown:
+            self._unknown.add(error.name)
             logger.warning(
                 "%s; such tasks go back to the queue for workers that know what to do with them, and fail as "
                 "invalid if none has come within queue.unknown_task_grace",
-                unknown,
+                error,
             )
+        return UNKNOWN
 
     @staticmethod
     async def _publish(running: Running, result: Any) -> None:

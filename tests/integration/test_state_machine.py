@@ -361,9 +361,11 @@ class QueueMachine(RuleBasedStateMachine):
     def hand_back(self, held: Held) -> None:
         """Its function is not known: once it waits for a worker that does, twice in a row it fails."""
         task, current = self._holder(held), self._current(held)
-        repeat = task is None and current is not None and current.unknown_attempt == held.task.attempt
-        if repeat or (task is None and current is not None and current.failed_attempt == held.task.attempt):
-            repeat, expected = True, TaskState.SCHEDULED if repeat else TaskState.FAILED
+        expected = None
+        if current is not None and current.unknown_attempt == held.task.attempt:
+            expected = TaskState.SCHEDULED  # said before
+        elif current is not None and current.failed_attempt == held.task.attempt:
+            expected = TaskState.FAILED
         if task is not None:
             task.overdue = False
             if task.unknown_attempt == task.attempt - 1:
@@ -380,8 +382,7 @@ class QueueMachine(RuleBasedStateMachine):
         def hand_back() -> None:
             assert self.queue.fail(held.task, "not known", failure_type="unknown") is expected
 
-        fine = task is not None or repeat
-        self._refused([] if fine else [(held.task.user_id, held.task.task_id)], hand_back)
+        self._refused([] if expected else [(held.task.user_id, held.task.task_id)], hand_back)
         if task is not None and task.due:
             sleep_past(self.raw, server_ms(self.raw) + 3)
 
