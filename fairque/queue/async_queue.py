@@ -8,7 +8,7 @@ from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
-from fairque.queue.commands import QueueCommands
+from fairque.queue.commands import commands_of
 from fairque.queue.connect import Connection
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
@@ -50,7 +50,7 @@ class AsyncTaskQueue:
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
-        self.commands = QueueCommands(self.config.queue, self.config.policies)
+        self.commands = commands_of(self.config)
         self.manager = AsyncLuaScriptManager(self.config.redis, opening=self.commands.opening)
 
     async def __aenter__(self) -> Self:

@@ -27,6 +27,7 @@ from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
 from fairque.queue.dependencies import GraphCommands
 from fairque.queue.explain import explain
 from fairque.queue.failure import UNKNOWN, history_entry, retry_delay
+from fairque.queue.fitness import ServerCheck
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.pushing import PushCommands
 from fairque.queue.replies import Claim, Fate
@@ -35,7 +36,7 @@ from fairque.queue.xcom_commands import XComCommands
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from fairque.core.config import QueueConfig
+    from fairque.core.config import FairQueueConfig, QueueConfig
     from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
     from fairque.core.user_policy import UserPolicy
 
@@ -55,15 +56,34 @@ class QueueCommands(PushCommands, GraphCommands):
     Args:
         config: The queue's settings.
         policies: Those of the configuration; None where it has none to publish.
+        allow_eviction: Whether the server may be one that drops keys.
+        allow_no_persistence: Whether it may be one that loses them in a crash.
     """
 
-    def __init__(self, config: QueueConfig, policies: Mapping[str, UserPolicy] | None = None) -> None:
+    def __init__(
+        self,
+        config: QueueConfig,
+        policies: Mapping[str, UserPolicy] | None = None,
+        *,
+        allow_eviction: bool = False,
+        allow_no_persistence: bool = False,
+    ) -> None:
         super().__init__(config)
         self.policies = PolicyCommands(self._root, policies)
-        # What a client says before anything else, so that no task is dispatched against the configuration.
-        self.opening = None if policies is None else self.policies.publish
+        self.server = ServerCheck(
+            self._root, allow_eviction=allow_eviction, allow_no_persistence=allow_no_persistence
+        )
+        self._publishes = policies is not None
+        self.opening = self._open if self._publishes or self.server.is_wanted else None
         self._requeue_options = self._options(ageing_us=self._ageing_us)
         self._finish_options = self._options(**self._ending, result_ms=self._result_ms)
+
+    def _open(self) -> Flow[None]:
+        """What a client says first, so that no task is lost, or dispatched against the configuration."""
+        if self.server.is_wanted:
+            yield from self.server.begin()
+        if self._publishes:
+            yield from self.policies.publish()
 
     # --- claiming ---
 
@@ -354,6 +374,16 @@ class QueueCommands(PushCommands, GraphCommands):
             position += seen
             if user is None or seen < limit or len(found) >= skip + limit:
                 return found[skip : skip + limit]
+
+
+def commands_of(config: FairQueueConfig) -> QueueCommands:
+    """The operations of the queue that a configuration means."""
+    return QueueCommands(
+        config.queue,
+        config.policies,
+        allow_eviction=config.redis.allow_eviction,
+        allow_no_persistence=config.redis.allow_no_persistence,
+    )
 
 
 def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:

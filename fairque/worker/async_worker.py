@@ -13,7 +13,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fairque.core.exceptions import FairQueueError, QueueClosedError, ServerError
+from fairque.core.exceptions import FairQueueError, QueueClosedError, ServerError, UnsafeServerError
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
@@ -40,6 +40,7 @@ CLEANUP_EVERY = 10  # such looks
 MAINTENANCE_BATCH = 200  # tasks at a time
 BREATH_SECONDS = 0.01
 LAST_TRIP_SECONDS = 2.0  # for a round trip that is under way when the grace ends
+OPENING_SECONDS = 2.0  # for the first words, before the worker begins
 LEAVE_SECONDS = 5.0  # for the last words to the server
 
 
@@ -110,6 +111,7 @@ class AsyncWorker:
 
         Raises:
             RuntimeError: It runs already.
+            UnsafeServerError: The server may drop tasks.
         """
         if self._loop is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
@@ -167,6 +169,7 @@ class AsyncWorker:
             heart=heart,
             burst=self.burst,
         )
+        await self._refuse_unsafe(queue)
         heart.start()
         working = asyncio.create_task(pump.run())
         upkeep = asyncio.create_task(self._maintain(queue))
@@ -186,6 +189,13 @@ class AsyncWorker:
             threads.close()
             await _to_its_end(self._leave(pump, heart, working, upkeep))
             logger.info("worker %s has left", self.worker_id)
+
+    @staticmethod
+    async def _refuse_unsafe(queue: AsyncTaskQueue) -> None:
+        """Raise what speaks against the server before the worker begins; one that is away is waited for."""
+        with contextlib.suppress(ServerError, TimeoutError):
+            async with asyncio.timeout(OPENING_SECONDS):
+                await queue.manager.open()
 
     async def _until_it_ends(self, pump: Pump, working: asyncio.Task[None]) -> None:
         """Wait for the pump; once a stop is asked for, for as long as the grace allows."""
@@ -222,6 +232,8 @@ class AsyncWorker:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await pump.leave()
+        except UnsafeServerError:
+            pass  # it was there only later, and the pump says so: nothing was claimed
         except (FairQueueError, TimeoutError) as error:
             logger.warning(
                 "worker %s could not take its leave, its leases will run out: %s", self.worker_id, error
@@ -240,7 +252,8 @@ class AsyncWorker:
                 if looks % CLEANUP_EVERY == 0:
                     await self._clean_up(queue)
                     await queue.run(queue.commands.policies.publish_if_lost())
-            except QueueClosedError:
+                    await queue.run(queue.commands.server.again())
+            except (QueueClosedError, UnsafeServerError):
                 return  # the pump says so
             except ServerError as error:  # the pump logs the outage
                 logger.debug("maintenance failed: %s", error)
