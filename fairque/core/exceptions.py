@@ -287,7 +287,7 @@ class UnsafeServerError(ConfigurationError):
 
 
 class ServerPermissionError(ServerError):
-    """The server's ACL does not let this user do what a queue needs (NOPERM)."""
+    """The server does not let this user in (WRONGPASS), or its ACL lacks what a queue needs (NOPERM)."""
 
 
 class ServerUnavailableError(ServerError):
