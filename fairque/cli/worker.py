@@ -50,8 +50,6 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     _import_tasks(modules)
     with TaskQueue(settings) as tasks:
         engine = Worker(tasks, concurrency=concurrency, burst=burst)
-        for problem in tasks.health().problems:
-            logging.getLogger("fairque.worker").warning("%s", problem)
         if tasks.stats().paused:
             logging.getLogger("fairque.worker").warning(
                 "the queue is paused and starts nothing: fairque resume lets it go on"

@@ -99,6 +99,11 @@ class QueueConfig(StrictModel):
     retention: Retention = Field(default_factory=Retention, description="How long ended tasks are kept.")
     max_retries: int = Field(3, ge=0, description="Retries of a failed task that sets no number of its own.")
     max_crashes: int = Field(3, ge=1, description="Lost leases after which a task counts as poisoned.")
+    unknown_task_grace: Seconds = Field(
+        600.0,
+        description="Seconds that a task waits for a worker that knows its function, from when a worker that "
+        "does not has met it; then it fails as invalid. 0 fails it at once.",
+    )
     codec: Literal["json", "msgpack", "pickle"] = Field(
         "json", description="Encoding of arguments and results. Unpickling runs what the sender chose."
     )

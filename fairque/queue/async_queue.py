@@ -12,7 +12,7 @@ from fairque.queue.connect import Connection
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
 from fairque.queue.queue import TaskQueue
-from fairque.queue.shards import QueueCommands
+from fairque.queue.shards import commands_of
 from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 
@@ -50,7 +50,7 @@ class AsyncTaskQueue:
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
-        self.commands = QueueCommands(self.config.queue, self.config.policies)
+        self.commands = commands_of(self.config)
         self.manager = AsyncLuaScriptManager(self.config.redis, opening=self.commands.opening)
 
     async def __aenter__(self) -> Self:

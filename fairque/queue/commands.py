@@ -25,7 +25,8 @@ from fairque.queue.batches import CHUNK
 from fairque.queue.checks import LONGEST_BATCH, batch_limit, member_of, page_offset, user_names
 from fairque.queue.dependencies import GraphCommands
 from fairque.queue.explain import explain
-from fairque.queue.failure import history_entry, retry_delay
+from fairque.queue.failure import UNKNOWN, history_entry, retry_delay
+from fairque.queue.fitness import ServerCheck
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.pushing import PushCommands
 from fairque.queue.replies import Claim, Fate
@@ -55,13 +56,24 @@ class ShardCommands(PushCommands, GraphCommands):
         config: The queue's settings.
         policies: Those of the configuration for users of this shard; None where it has none to publish.
         shard: The number of the shard.
+        allow_eviction: Whether the server may be one that drops keys.
+        allow_no_persistence: Whether it may be one that loses them in a crash.
     """
 
     def __init__(
-        self, config: QueueConfig, policies: Mapping[str, UserPolicy] | None = None, shard: int = 0
+        self,
+        config: QueueConfig,
+        policies: Mapping[str, UserPolicy] | None = None,
+        shard: int = 0,
+        *,
+        allow_eviction: bool = False,
+        allow_no_persistence: bool = False,
     ) -> None:
         super().__init__(config, shard)
         self.policies = PolicyCommands(self._root, policies)
+        self.server = ServerCheck(
+            self._root, allow_eviction=allow_eviction, allow_no_persistence=allow_no_persistence
+        )
         self._requeue_options = self._options(ageing_us=self._ageing_us)
         self._finish_options = self._options(**self._ending, result_ms=self._result_ms)
 
@@ -159,8 +171,10 @@ class ShardCommands(PushCommands, GraphCommands):
 
     def fail_call(
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
-    ) -> tuple[Call[bool], TaskState]:
-        """The call that fails an attempt, and the state the task will have by the retry decision."""
+    ) -> Call[TaskState | None]:
+        """The call that fails an attempt: the state the task has then, or None if the lease is lost."""
+        if failure_type == UNKNOWN:
+            return self._unknown_call(task, error)
         entry = history_entry(error, failure_type)
         delay = retry_delay(task, error, failure_type, self.config.max_retries)
         options = self._options(
@@ -168,16 +182,26 @@ class ShardCommands(PushCommands, GraphCommands):
             retry_ms=None if delay is None else to_ms(delay, "retry delay"),
             **self._ending,
         )
-        call = self._call("fail", (options, *_fence(task)), bool)
-        return call, TaskState.FAILED if delay is None else TaskState.SCHEDULED
+        state = TaskState.FAILED if delay is None else TaskState.SCHEDULED
+        return self._call("fail", (options, *_fence(task)), lambda held: state if held else None)
+
+    def _unknown_call(self, task: Task[Any], error: BaseException | str) -> Call[TaskState | None]:
+        """The call that hands back a task whose function is not known here: the server's clock decides."""
+        options = self._options(
+            entry=history_entry(error, "invalid"),
+            grace_ms=to_ms(self.config.unknown_task_grace, "unknown_task_grace"),
+            **self._ending,
+        )
+        args = (options, *_fence(task))
+        return self._call("unknown", args, lambda reply: None if reply is None else replies.read_state(reply))
 
     def fail(
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
     ) -> Flow[TaskState]:
         """Fail an attempt: retry it later, or put it in the dead letter queue."""
-        call, state = self.fail_call(task, error, failure_type=failure_type)
-        _refuse_lost([task], [(yield call)])
-        return state
+        state: TaskState | None = yield self.fail_call(task, error, failure_type=failure_type)
+        _refuse_lost([task], [state is not None])
+        return state or TaskState.FAILED
 
     def heartbeat_call(
         self, tasks: Sequence[Task[Any]], *, worker_id: str | None = None, lease: Seconds | None = None

@@ -11,6 +11,7 @@ import msgspec
 
 from fairque.core.keys import unescape
 from fairque.core.records import QueueHealth, QueueStats, UserStats
+from fairque.queue.fitness import NO_PERSISTENCE, evicts_by, is_volatile, read_info
 from fairque.queue.replies import groups
 
 if TYPE_CHECKING:
@@ -145,16 +146,16 @@ def _quantile(buckets: list[tuple[int, int]], rank: float) -> float:
 def read_health(reply: Any) -> QueueHealth:
     """The reply of health.lua."""
     info_text, workers, overdue = reply
-    info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
+    info = read_info(info_text)
     valkey = info.get("valkey_version")
     problems = []
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    policy = evicts_by(info)
+    if policy is not None:
         problems.append(
             f"maxmemory-policy is {policy}, which may drop tasks — CONFIG SET maxmemory-policy noeviction"
         )
-    if info.get("aof_enabled") == "0":
-        problems.append("no append-only file: a crash of the server loses tasks — CONFIG SET appendonly yes")
+    if is_volatile(info):
+        problems.append(NO_PERSISTENCE)
     if overdue:
         problems.append(f"{overdue} leases expired over a minute ago: no worker is running, or none reclaims")
     return QueueHealth(

@@ -11,7 +11,7 @@ from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.connect import Connection
 from fairque.queue.handle import TaskHandle
 from fairque.queue.pipeline_handle import PipelineHandle
-from fairque.queue.shards import QueueCommands
+from fairque.queue.shards import commands_of
 from fairque.queue.xcom import XComManager
 from fairque.utils.lua_manager import LuaScriptManager
 
@@ -53,7 +53,7 @@ class TaskQueue:
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
-        self.commands = QueueCommands(self.config.queue, self.config.policies)
+        self.commands = commands_of(self.config)
         self.manager = LuaScriptManager(self.config.redis, opening=self.commands.opening)
 
     def __enter__(self) -> Self:
@@ -304,10 +304,11 @@ class TaskQueue:
         Args:
             task: As popped.
             error: What went wrong; kept in the history, and asked by the retry policy.
-            failure_type: `failed` and `timeout` may be retried, `invalid` is not.
+            failure_type: `failed` and `timeout` may be retried, `invalid` is not. `unknown` is no failure:
+                the task waits for somebody who knows its function, for `queue.unknown_task_grace`.
 
         Returns:
-            SCHEDULED if it will be retried, else FAILED.
+            SCHEDULED if there will be another attempt, else FAILED.
 
         Raises:
             LeaseLostError: This attempt no longer holds the lease; nothing was changed.

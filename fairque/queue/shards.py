@@ -22,7 +22,7 @@ from fairque.queue.visits import Visits
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from fairque.core.config import QueueConfig
+    from fairque.core.config import FairQueueConfig, QueueConfig
     from fairque.core.pipeline import Pipeline
     from fairque.core.pipeline_build import BuiltPipeline
     from fairque.core.records import QueueHealth, QueueStats, UserStats
@@ -30,6 +30,16 @@ if TYPE_CHECKING:
     from fairque.queue.replies import Claim
 
 T = TypeVar("T")
+
+
+def commands_of(config: FairQueueConfig) -> QueueCommands:
+    """The operations of the queue that a configuration means."""
+    return QueueCommands(
+        config.queue,
+        config.policies,
+        allow_eviction=config.redis.allow_eviction,
+        allow_no_persistence=config.redis.allow_no_persistence,
+    )
 
 
 def shard_of(user_id: str, shards: int) -> int:
@@ -43,18 +53,20 @@ class QueueCommands:
     Args:
         config: The queue's settings.
         policies: Those of the configuration; None where it has none to publish.
+        checks: Which servers are allowed, as for `ShardCommands`.
     """
 
-    def __init__(self, config: QueueConfig, policies: Mapping[str, UserPolicy] | None = None) -> None:
+    def __init__(
+        self, config: QueueConfig, policies: Mapping[str, UserPolicy] | None = None, **checks: bool
+    ) -> None:
         self.config = config
         room = config.max_queued and math.ceil(config.max_queued / config.shards)
         each = config.model_copy(update={"max_queued": room})
         self.shards = [
-            ShardCommands(each, self._policies_of(policies, shard), shard) for shard in range(config.shards)
+            ShardCommands(each, self._policies_of(policies, shard), shard, **checks)
+            for shard in range(config.shards)
         ]
         self._visits = Visits(config.shards)
-        # What a client says before anything else, so that no task is dispatched against the configuration.
-        self.opening = None if policies is None else self._publish
 
     @property
     def where(self) -> str:
@@ -74,9 +86,18 @@ class QueueCommands:
         users = {user for user in policies if shard_of(user, self.config.shards) == shard}
         return {user: policy for user, policy in policies.items() if user in users | {DEFAULT}}
 
-    def _publish(self) -> Flow[None]:
-        for shard in self.shards:
-            yield from shard.policies.publish()
+    def opening(self) -> Flow[None]:
+        """What a client says first, so that no task is lost, or dispatched against the configuration.
+
+        Raises:
+            ConfigurationError: The queue has another number of shards.
+            UnsafeServerError: The server may drop tasks.
+        """
+        for shard in self.shards:  # the first one knows how many there are
+            if shard is self.shards[0] or shard.server.is_wanted:
+                yield from shard.server.begin(len(self.shards))
+            if shard.policies.are_configured:
+                yield from shard.policies.publish()
 
     # --- pushing ---
 

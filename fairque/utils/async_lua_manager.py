@@ -89,6 +89,16 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                     raise meaning from error
             await asyncio.sleep(pause)
 
+    async def open(self) -> None:
+        """Say what is to be said to the server before anything else, if it has not been said.
+
+        Raises:
+            ServerError: The server refused or could not be reached.
+            UnsafeServerError: It may drop tasks.
+        """
+        if self._opening is not None:
+            await self._open(self._opening)
+
     async def _open(self, opening: Opening) -> None:
         """Run the opening; other tasks wait for it, its own calls do not."""
         if self._opening_task is asyncio.current_task():

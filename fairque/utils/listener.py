@@ -29,7 +29,7 @@ RECONNECT_SECONDS = 0.2
 SILENCE_SECONDS = 10.0  # after so much silence the server is asked whether it is there
 LOST = (RedisError, RedisClusterException, OSError)  # what a connection can end with
 # A subscription that is always there, so that the connection stays in its listening state.
-_IDLE_CHANNEL = "fairque:listening"
+IDLE_CHANNEL = "fairque:listening"
 
 
 class Ear:
@@ -123,7 +123,7 @@ class AsyncListener:
     async def _read_connection(self, client: Any) -> None:
         async with client.pubsub() as pubsub:
             try:
-                await pubsub.subscribe(_IDLE_CHANNEL)
+                await pubsub.subscribe(IDLE_CHANNEL)
                 # On an error redis-py would connect again in whichever coroutine sees it, and lose one of
                 # two connections. Only this coroutine connects.
                 pubsub.connection.retry = Retry(NoBackoff(), 0, supported_errors=())

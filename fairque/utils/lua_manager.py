@@ -22,6 +22,7 @@ from fairque.core.exceptions import (
     ServerError,
     ServerLoadingError,
     ServerOutOfMemoryError,
+    ServerPermissionError,
     ServerReadOnlyError,
     ServerUnavailableError,
     SlotMovedError,
@@ -81,6 +82,8 @@ _SERVER_CODES: dict[str, type[ServerError]] = {
 }
 
 _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
+    (redis_errors.NoPermissionError, ServerPermissionError),
+    (redis_errors.AuthenticationError, ServerPermissionError),
     (redis_errors.OutOfMemoryError, ServerOutOfMemoryError),
     (redis_errors.ReadOnlyError, ServerReadOnlyError),
     (redis_errors.BusyLoadingError, ServerLoadingError),
@@ -95,6 +98,9 @@ _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
     (OSError, ServerUnavailableError),
 )
 
+
+# What a script ends with that may not do something. It has no word of its own.
+_DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
 
 # What redis-py may raise. A cluster client's own errors do not derive from RedisError.
 CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError)
@@ -178,6 +184,8 @@ class _BaseLuaScriptManager:
                 return meaning(_advice(meaning, error))
         if not isinstance(error, redis_errors.RedisError):
             return error
+        if any(words in str(error) for words in _DENIED_IN_SCRIPT):
+            return ServerPermissionError(_advice(ServerPermissionError, error))
         code, _, detail = str(error).partition(" ")
         if code in _CODES:
             return _CODES[code](detail)
@@ -198,6 +206,13 @@ def _advice(kind: type[ServerError], error: Exception) -> str:
     if kind is ServerOutOfMemoryError:
         return (
             f"the server is out of memory (maxmemory): {text} — let workers drain the queue, or give it more"
+        )
+    if isinstance(error, redis_errors.AuthenticationError):
+        return f"the server does not let this user in: {text} — check redis.username and redis.password"
+    if kind is ServerPermissionError:
+        return (
+            f"the server's ACL does not let this user do what a queue needs: {text} — make it anew with the "
+            "rule that `fairque acl` prints for this prefix and queue"
         )
     if kind is ServerUnavailableError and isinstance(error, redis_errors.ResponseError):
         return f"the server refuses for now: {text} — try again, or see what it lacks"

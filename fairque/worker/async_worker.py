@@ -13,6 +13,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from fairque.core.exceptions import ServerError
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("fairque.worker")
 
 Source: TypeAlias = "AsyncTaskQueue | TaskQueue | FairQueueConfig | str | None"
+
+OPENING_SECONDS = 2.0  # for the first words, before the worker begins
 
 
 class AsyncWorker:
@@ -109,6 +112,7 @@ class AsyncWorker:
 
         Raises:
             RuntimeError: It runs already.
+            UnsafeServerError: The server may drop tasks.
         """
         if self._loop is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
@@ -144,6 +148,7 @@ class AsyncWorker:
         self._stop_was_asked = False
 
     async def _run(self, queue: AsyncTaskQueue) -> None:
+        await self._refuse_unsafe(queue)
         threads = TaskThreads()
         turns = self._turns(queue, threads)
         posts = [self._post(queue, number, turns) for number in range(len(queue.commands.shards))]
@@ -207,6 +212,13 @@ class AsyncWorker:
             burst=self.burst,
         )
         return Post(self.worker_id, pump, heart, Upkeep(queue.manager, commands))
+
+    @staticmethod
+    async def _refuse_unsafe(queue: AsyncTaskQueue) -> None:
+        """Raise what speaks against the server before the worker begins; one that is away is waited for."""
+        with contextlib.suppress(ServerError, TimeoutError):
+            async with asyncio.timeout(OPENING_SECONDS):
+                await queue.manager.open()
 
     async def _until_it_ends(self, posts: list[Post]) -> None:
         """Wait for the pumps; once a stop is asked for, for as long as the grace allows."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from fairque.core.exceptions import FairQueueError
+from fairque.core.exceptions import FairQueueError, UnsafeServerError
 
 if TYPE_CHECKING:
     from fairque.worker.heart import Heart
@@ -56,6 +56,8 @@ class Post:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self.pump.leave()
+        except UnsafeServerError:
+            pass  # it was there only later, and the pump says so: nothing was claimed
         except (FairQueueError, TimeoutError) as error:
             logger.warning(
                 "worker %s could not take its leave, its leases will run out: %s", self._worker_id, error

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fairque.core.exceptions import QueueClosedError, ScriptError, ServerError
 from fairque.core.models import TaskState
 from fairque.queue.checks import LONGEST_BATCH
+from fairque.queue.failure import UNKNOWN
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 from fairque.worker.outage import Outage
 
@@ -79,7 +80,7 @@ class Pump:
         self._burst = burst
         # Ended attempts that are not acknowledged yet. A failure's call is made once, with its decision.
         self._finished: dict[AttemptKey, Outcome] = {}
-        self._failed: dict[AttemptKey, tuple[Outcome, Call[bool], TaskState]] = {}
+        self._failed: dict[AttemptKey, tuple[Outcome, Call[TaskState | None]]] = {}
         # A claim's id stays the same until it is answered, so that it can be repeated. The claimant is this
         # pump and no other: worker ids may be shared by replicas of one configuration.
         self._claimant = secrets.token_hex(8)
@@ -159,7 +160,7 @@ class Pump:
         self._surplus = []
         self.stop()
         # When a loop is torn down, it cancels the attempts too: that is no failure of theirs.
-        for key, (ended, _, _) in list(self._failed.items()):
+        for key, (ended, _) in list(self._failed.items()):
             if isinstance(ended.error, asyncio.CancelledError):
                 del self._failed[key]
                 unfinished.append(ended.task)
@@ -188,11 +189,11 @@ class Pump:
         if outcome is not None and outcome.error is None:
             self._finished[attempt_key(outcome.task)] = outcome
         elif outcome is not None and outcome.error is not None:
-            self._failed[attempt_key(outcome.task)] = (outcome, *self._fail_call(outcome, outcome.error))
+            self._failed[attempt_key(outcome.task)] = (outcome, self._fail_call(outcome, outcome.error))
         self._changed.set()
         self._turns.pass_on()
 
-    def _fail_call(self, outcome: Outcome, error: BaseException) -> tuple[Call[bool], TaskState]:
+    def _fail_call(self, outcome: Outcome, error: BaseException) -> Call[TaskState | None]:
         try:
             return self._commands.fail_call(outcome.task, error, failure_type=outcome.failure_type)
         except Exception:  # the error is of a user's class, which may do anything
@@ -208,7 +209,7 @@ class Pump:
         calls: list[Call[Any]] = []
         if finished:
             calls.append(self._commands.finish_call([(ended.task, ended.result) for ended in finished]))
-        calls += [call for _, call, _ in failed]
+        calls += [call for _, call in failed]
         surplus, self._surplus = self._surplus, []
         if surplus:
             calls.append(self._commands.release_call(surplus))
@@ -230,8 +231,8 @@ class Pump:
         left = list(replies)
         if finished:
             self._acknowledge_finished(finished, left.pop(0))
-        for ended, _, state in failed:
-            self._acknowledge_failed(ended, state, left.pop(0))
+        for ended, _ in failed:
+            self._acknowledge_failed(ended, left.pop(0))
         if taken:
             self._take(left[-1])
         await self._rest_in_outage(replies)
@@ -251,11 +252,11 @@ class Pump:
             if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply[position]):
                 del self._finished[attempt_key(ended.task)]
 
-    def _acknowledge_failed(self, ended: Outcome, state: TaskState, reply: bool | Exception) -> None:
-        if self._is_settled(ended.task, reply):
+    def _acknowledge_failed(self, ended: Outcome, reply: TaskState | Exception | None) -> None:
+        if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply is not None):
             del self._failed[attempt_key(ended.task)]
-            if reply is True:
-                _log_failure(ended, state)
+            if isinstance(reply, TaskState):
+                _log_failure(ended, reply)
 
     def _claim_call(self, slots: int) -> Call[Claim]:
         choice = self._selection[self._choice]
@@ -366,6 +367,8 @@ class Pump:
 
 
 def _log_failure(ended: Outcome, state: TaskState) -> None:
+    if ended.failure_type == UNKNOWN and state is TaskState.SCHEDULED:
+        return  # the first one of its function was told of
     logger.warning(
         "task %r of user %r, attempt %d: %s (%s); %s",
         ended.task.task_id,

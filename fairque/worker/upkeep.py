@@ -7,7 +7,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
-from fairque.core.exceptions import QueueClosedError, ServerError
+from fairque.core.exceptions import QueueClosedError, ServerError, UnsafeServerError
 
 if TYPE_CHECKING:
     from fairque.queue.commands import ShardCommands
@@ -43,7 +43,8 @@ class Upkeep:
                 if looks % CLEANUP_EVERY == 0:
                     await self._clean_up()
                     await self._manager.run(self._commands.policies.publish_if_lost())
-            except QueueClosedError:
+                    await self._manager.run(self._commands.server.again())
+            except (QueueClosedError, UnsafeServerError):
                 return  # the pump says so
             except ServerError as error:  # the pump logs the outage
                 logger.debug("maintenance failed: %s", error)

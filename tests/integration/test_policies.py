@@ -209,11 +209,8 @@ def test_publishing_anew_keeps_what_was_set_live(open_queue: OpenQueue) -> None:
 
 def half_publish(queue: TaskQueue) -> None:
     """Publish, and stop before the backlog is refreshed, as a process does that is killed there."""
-    opening = queue.commands.opening
-    assert opening is not None
-    queue.commands.opening = None
     queue.manager._opening = None
-    queue.run(single(next(opening())))  # type: ignore[arg-type]
+    queue.run(single(next(queue.commands.shards[0].policies.publish())))  # type: ignore[arg-type]
 
 
 def test_a_publication_that_was_cut_short_is_completed_by_the_next_client(

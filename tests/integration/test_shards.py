@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from fairque import (
+    ConfigurationError,
     FairQueueConfig,
     QueueFullError,
     Task,
@@ -187,6 +188,21 @@ def test_policies_of_a_configuration_reach_the_shard_of_each_user(
         queue.push_batch([Task.create(user_id=user) for user in ONE_OF_EACH])
         popped = [queue.pop("w") for _ in range(4)]
         assert {task.user_id for task in popped if task} == set(ONE_OF_EACH) - {ONE_OF_EACH[1]}
+
+
+def test_a_client_with_another_number_of_shards_is_refused(
+    queue: TaskQueue, open_queue: OpenQueue, make_config: Callable[..., FairQueueConfig]
+) -> None:
+    queue.push(Task.create(), user_id=ONE_OF_EACH[3])
+    for other in (1, 2, 8):
+        stranger = open_queue(shards=other)
+        with pytest.raises(
+            ConfigurationError, match=f"queue.shards is {other}, and the queue was used with 4"
+        ):
+            stranger.push(Task.create(), user_id="u")
+        with pytest.raises(ConfigurationError, match="let the queue drain"):
+            Worker(make_config(shards=other), burst=True).run()
+    assert queue.stats().queued == 1
 
 
 # --- workers ------------------------------------------------------------------------------------------

@@ -169,9 +169,9 @@ def test_a_task_that_raises_system_exit_fails_and_the_worker_goes_on(
 
 
 def test_what_another_attempt_cannot_mend_is_invalid_and_not_retried(
-    queue: TaskQueue, start: StartWorker
+    queue: TaskQueue, start: StartWorker, make_config: Callable[..., FairQueueConfig]
 ) -> None:
-    start()
+    start(make_config(unknown_task_grace=0))
     add, nowhere = tasks.add(1, 2).header, Header(function="nowhere:nothing")
     bad: list[Task[Any]] = [
         Task(task_id="bad-type", header=add, arguments=(("one", 2), {})),

@@ -30,6 +30,7 @@ EXAMPLES = [
     exceptions.ScriptSourceError("a.lua", "cannot be read", ["b.lua"]),
     exceptions.ServerUnavailableError("gone"),
     exceptions.ConfigurationError("queue.name: no"),
+    exceptions.UnsafeServerError("allkeys-lru"),
 ]
 
 

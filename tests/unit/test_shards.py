@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairque import Task
@@ -38,10 +38,11 @@ def test_a_worker_that_is_not_known_yet_counts_itself_in() -> None:
     assert homes_of("new", WORKERS, 64) == homes_of("new", [*WORKERS, "new"], 64)
 
 
-@given(st.lists(st.integers(1, 40), min_size=2, max_size=8), st.integers(1, 12))
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(1, 20), min_size=2, max_size=6), st.integers(1, 12))
 def test_shards_are_served_in_proportion_to_their_active_users(active: list[int], slots: int) -> None:
     visits, served = Visits(len(active)), Counter[int]()
-    turns = 200 * sum(active) // slots
+    turns = 40 * sum(active) // slots
     for _ in range(turns):
         division = visits.division(slots, range(len(active)), {})
         assert sum(division.values()) == slots
@@ -64,15 +65,12 @@ def test_a_shard_that_had_nothing_earns_no_credit_by_that() -> None:
 
 def test_a_home_shard_is_ahead_by_a_turn_of_its_users_at_most() -> None:
     visits = Visits(2)
-    for shard in (0, 1):
-        visits.took(shard, claimed(1, 1))
     visits.homes = {1}
-    division = visits.division(100, [0, 1], {})
-    assert division[1] - division[0] in {LEAN, LEAN + 1}
+    assert visits.division(1, [0, 1], {}) == {0: 0, 1: 1}
+    assert abs(visits.division(100, [0, 1], {})[1] - 50) <= LEAN
 
 
 def test_what_a_claim_under_way_may_take_counts_already() -> None:
     visits = Visits(2)
-    for shard in (0, 1):
-        visits.took(shard, claimed(4, 4))
     assert visits.division(4, [0, 1], {0: 4}) == {0: 0, 1: 4}
+    assert visits.division(4, [0, 1], {}) == {0: 2, 1: 2}
