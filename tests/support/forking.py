@@ -1,0 +1,258 @@
+"""Programs that fork while they use a queue. Run as `python -m tests.support.forking WHAT SOCKET PREFIX`.
+
+Each prints one JSON object, for a test to judge. They are processes of their own: a test's own process has
+threads of other tests, which a child would not have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fairque import (
+    AsyncTaskQueue,
+    AsyncWorker,
+    FairQueueConfig,
+    ForkedLoopError,
+    QueueConfig,
+    RedisConfig,
+    TaskQueue,
+    Worker,
+)
+from tests.support import worker_tasks as tasks
+
+CHILDREN = 100
+PATIENCE = 30.0  # seconds until a child counts as hung
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Fork a child that does `work`, and return its process id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except BaseException as error:  # noqa: BLE001 - told to the parent by the exit code, and to the test
+        print(f"in a child: {error!r}", file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+
+
+def ended_well(children: list[int]) -> int:
+    """How many children end with exit code 0; those that hang are killed."""
+    well, deadline = 0, time.monotonic() + PATIENCE
+    for child in children:
+        found, status = os.waitpid(child, os.WNOHANG)
+        while found == 0 and time.monotonic() < deadline:
+            time.sleep(0.005)
+            found, status = os.waitpid(child, os.WNOHANG)
+        if found == 0:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+        elif status == 0:
+            well += 1
+    return well
+
+
+def busy(config: FairQueueConfig) -> dict[str, object]:
+    """A hundred forks, while threads of the parent push, and wait for results, on the same queue."""
+    queue, stop = TaskQueue(config), threading.Event()
+    wrong: list[object] = []
+    slowest = [0.0]
+    pushed = [0, 0]
+
+    def push(me: int) -> None:
+        while not stop.is_set():
+            pushed[me] += 1
+            queue.push(tasks.add(1, 1), user_id="parent", task_id=f"{me}-{pushed[me]}")
+            found = queue.get("parent", f"{me}-{pushed[me]}")
+            if found is None or found.task_id != f"{me}-{pushed[me]}":
+                wrong.append(found)
+
+    def ask(me: int) -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            began = time.monotonic()
+            sum_ = queue.push(tasks.add(me, number), user_id="asker").result(timeout=PATIENCE)
+            slowest[0] = max(slowest[0], time.monotonic() - began)
+            if sum_ != me + number:
+                wrong.append((me, number, sum_))
+
+    def child(number: int) -> None:
+        queue.push(tasks.add(number, 1), user_id="child", task_id=f"c{number}")
+        mine = f"child-{number}"
+        queue.push(tasks.add(number, 1), user_id=mine, task_id="popped")
+        task = queue.pop("forked", users=[mine])
+        assert task is not None, "nothing to pop"
+        queue.finish(task, number)
+        assert queue.handle(mine, "popped").result(timeout=PATIENCE) == number
+
+    def failing(work: Callable[[int], None], me: int) -> None:
+        try:
+            work(me)
+        except BaseException as error:  # noqa: BLE001 - judged by the test
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=failing, args=(work, me)) for work in (push, ask) for me in (0, 1)]
+    with Worker(config, assigned_users=["asker"]):
+        for thread in threads:
+            thread.start()
+        children = []
+        for number in range(CHILDREN):
+            children.append(in_child(lambda number=number: child(number)))  # type: ignore[misc]
+            if len(children) % 10 == 0:  # ten at a time: a machine may be small
+                ended_well(children[-10:-1])
+                os.waitid(os.P_PID, children[-1], os.WEXITED | os.WNOWAIT)
+        stop.set()
+        for thread in threads:
+            thread.join(PATIENCE)
+    hung = sum(thread.is_alive() for thread in threads)
+    return {"wrong": wrong, "hung": hung, "pushed": sum(pushed), "slowest": slowest[0]}
+
+
+def opening(config: FairQueueConfig) -> dict[str, object]:
+    """Forks while another thread of the parent opens the queue, with every lock of it held."""
+    queue = TaskQueue(config)
+    manager = queue.manager
+    holding, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with manager._opener, manager._lock:
+            for _ in range(manager.CONNECTIONS):
+                manager._slots.acquire()
+            manager._is_opening = True
+            holding.set()
+            go_on.wait(PATIENCE)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    holder.start()
+    holding.wait(PATIENCE)
+    children = [
+        in_child(lambda: queue.push(tasks.add(1, 1), user_id="acme", task_id="one").state()) for _ in range(5)
+    ]
+    well = ended_well(children)
+    go_on.set()
+    return {"well": well}
+
+
+def new_loop(config: FairQueueConfig) -> dict[str, object]:
+    """Children of a program with a running loop use its `AsyncTaskQueue` on loops of their own."""
+
+    async def parent() -> tuple[int, float]:
+        queue = AsyncTaskQueue(config)
+        worker = AsyncWorker(queue)
+        running = asyncio.create_task(worker.run())
+        handle = await queue.push(tasks.add(1, 1), user_id="acme")
+        assert await handle.result(timeout=PATIENCE) == 2
+
+        async def use() -> None:
+            assert await (await queue.push(tasks.add(2, 3), user_id="acme")).result(timeout=PATIENCE) == 5
+            await queue.close()
+
+        def child() -> None:
+            thread = threading.Thread(target=lambda: asyncio.run(use()))
+            thread.start()
+            thread.join()
+            asyncio.run(queue.close())
+
+        children = [in_child(child) for _ in range(5)]
+        well = await asyncio.to_thread(ended_well, children)
+        slowest = 0.0
+        for number in range(20):
+            began = time.monotonic()
+            handle = await queue.push(tasks.add(number, 1), user_id="acme")
+            assert await handle.result(timeout=PATIENCE) == number + 1
+            slowest = max(slowest, time.monotonic() - began)
+        worker.stop()
+        await running
+        await queue.close()
+        return well, slowest
+
+    well, slowest = asyncio.run(parent())
+    return {"well": well, "slowest": slowest}
+
+
+def old_loop(config: FairQueueConfig) -> dict[str, object]:
+    """A child that goes on with its parent's loop is told so."""
+
+    async def parent() -> int:
+        queue = AsyncTaskQueue(config)
+        await queue.stats()
+        child = os.fork()
+        if child == 0:
+            try:
+                await queue.push(tasks.add(1, 1), user_id="acme")
+            except ForkedLoopError:
+                os._exit(0)
+            os._exit(1)
+        well = ended_well([child])
+        assert (await queue.stats()).queued == 0
+        await queue.close()
+        return well
+
+    return {"well": asyncio.run(parent())}
+
+
+def preloaded(config: FairQueueConfig) -> dict[str, object]:
+    """A worker that is made before a fork, as a preloading server does it, and run after it."""
+    queue, worker = TaskQueue(config), Worker(config, burst=True)
+    queue.push(tasks.whoami(), user_id="acme", task_id="who")
+
+    def child() -> None:
+        worker.run()
+        found = queue.handle("acme", "who").result(timeout=PATIENCE)
+        assert found[-1] == worker.worker_id
+
+    before = worker.worker_id
+    well = ended_well([in_child(child)])
+    who = queue.handle("acme", "who").result(timeout=PATIENCE)
+    return {"well": well, "own_id": who[-1] != before}
+
+
+def embedded(_: FairQueueConfig) -> dict[str, object]:
+    """A child exits in the usual way, through atexit, while its parent goes on with its embedded server."""
+    queue = TaskQueue("embedded://")
+    queue.push(tasks.add(1, 1), user_id="acme")
+    child = os.fork()
+    if child == 0:
+        queue.push(tasks.add(1, 1), user_id="acme")
+        sys.exit(0)
+    well = ended_well([child])
+    queued = queue.stats().queued
+    queue.close()
+    return {"well": well, "queued": queued}
+
+
+def multiprocess(config: FairQueueConfig) -> dict[str, object]:
+    """A process of multiprocessing's method `fork` pushes by the queue of its parent."""
+    queue = TaskQueue(config)
+    queue.stats()
+    fork = multiprocessing.get_context("fork")
+    children: list[Any] = [fork.Process(target=_push_one, args=(queue, number)) for number in range(5)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(PATIENCE)
+    return {"well": [child.exitcode for child in children].count(0), "queued": queue.stats().queued}
+
+
+def _push_one(queue: TaskQueue, number: int) -> None:
+    queue.push(tasks.add(number, 1), user_id="acme")
+
+
+PROGRAMS = (busy, opening, new_loop, old_loop, preloaded, embedded, multiprocess)
+
+if __name__ == "__main__":
+    what, socket, prefix = sys.argv[1:]
+    settings = FairQueueConfig(
+        redis=RedisConfig(unix_socket_path=socket), queue=QueueConfig(prefix=prefix, lease_seconds=5)
+    )
+    print(json.dumps({run.__name__: run for run in PROGRAMS}[what](settings)))
