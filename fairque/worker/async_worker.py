@@ -113,7 +113,10 @@ class AsyncWorker:
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
-        """In the child of a fork it is another worker, unless its id was given."""
+        """In the child of a fork it is another worker, unless its id was given, and does not run."""
+        if self._loop is not None and self._thread == threading.get_ident():
+            self._loop.call_soon(_leave_the_parents_loop)
+        self._loop = None
         self.worker_id = self.settings.id or _new_worker_id()
         self.vitals = Vitals(self.worker_id)
 
@@ -130,7 +133,7 @@ class AsyncWorker:
         if self._loop is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
         self._stop_requested, self._hurry = asyncio.Event(), asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         if self._stop_was_asked:  # looked at after the loop is known, and set by stop() before it looks there
             self._stop_requested.set()
         try:
@@ -292,6 +295,18 @@ class AsyncWorker:
         while removed == MAINTENANCE_BATCH:
             removed = await queue.cleanup_expired_tasks(MAINTENANCE_BATCH)
             await asyncio.sleep(BREATH_SECONDS)  # let others have the server in between
+
+
+def _leave_the_parents_loop() -> None:
+    """A child has come back into the loop, whose sockets and selector it shares with its parent.
+
+    Whatever it did there, to end in the usual way too, would be done to the parent's.
+    """
+    logger.error(
+        "a task has forked on the event loop, and the child has returned to it: the child is ended; leave it "
+        "by os._exit, or fork in a plain function"
+    )
+    os._exit(1)
 
 
 def _is_canceled() -> bool:

@@ -54,6 +54,7 @@ class Guard:
         self._pid = os.getpid()
         self._bell, self._ear = socket.socketpair()
         self._handlers: dict[signal.Signals, Any] = {}
+        self._masks = threading.local()  # of threads that fork just now
         self._was_signaled = False
         self._deadline: float | None = None  # when nobody waits for running tasks any more
         self._done = False
@@ -66,7 +67,9 @@ class Guard:
                 self._handlers[number] = signal.signal(number, _heard_by_the_thread)
         # The kernel's handler writes the number there whatever the main thread is doing.
         signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=self._let_go)
+        os.register_at_fork(
+            before=self._hold_signals, after_in_parent=self._let_signals, after_in_child=self._let_go
+        )
         self._thread.start()
         return self
 
@@ -85,11 +88,22 @@ class Guard:
         """From now on there is a worker to end; before, the process just ends."""
         self._worker = worker
 
+    def _hold_signals(self) -> None:
+        """Before a fork: a signal for the new child waits until the child has taken leave of this guard."""
+        if not self._done:
+            self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, (*DRAIN, *NOW))
+
+    def _let_signals(self) -> None:
+        mask = self._masks.__dict__.pop("before", None)
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
     def _let_go(self) -> None:
-        """In the child of a fork: signals for it must not reach its parent's thread."""
+        """In the child: signals for it must not reach its parent's thread."""
         if not self._done:
             self._done = True
             self._give_back_signals()
+        self._let_signals()
 
     def _give_back_signals(self) -> None:
         signal.set_wakeup_fd(-1)

@@ -7,6 +7,7 @@ threads of other tests, which a child would not have.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -38,6 +39,7 @@ def in_child(work: Callable[[], object]) -> int:
     child = os.fork()
     if child:
         return child
+    faulthandler.dump_traceback_later(PATIENCE / 2)  # shows where a child hangs
     try:
         work()
     except BaseException as error:  # noqa: BLE001 - told to the parent by the exit code, and to the test
