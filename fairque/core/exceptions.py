@@ -290,6 +290,16 @@ class ServerPermissionError(ServerError):
     """The server does not let this user in (WRONGPASS), or its ACL lacks what a queue needs (NOPERM)."""
 
 
+class ForkedLoopError(FairQueueError, RuntimeError):
+    """A child of a fork went on with its parent's event loop, whose connections belong to the parent."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this event loop was running when the process forked and serves the parent: in the child, use "
+            "the queue from a new one (asyncio.run), and leave the child by os._exit"
+        )
+
+
 class ServerUnavailableError(ServerError):
     """The server could not be reached or did not answer in time."""
 

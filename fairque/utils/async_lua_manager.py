@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis import exceptions as redis_errors
 
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
-from fairque.core.exceptions import FairQueueError, ServerError
+from fairque.core.exceptions import FairQueueError, ForkedLoopError, ServerError
+from fairque.core.forks import leave_behind, renew_in_children
 from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import CLIENT_ERRORS, _BaseLuaScriptManager
 
@@ -29,12 +30,21 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         super().__init__(config, opening=opening)
-        self.client: Any = config.create_async_redis_client()
+        self._begin()
+        renew_in_children(self)
+
+    def _begin(self) -> None:
+        self.client: Any = self._config.create_async_redis_client()
         self._slots = asyncio.Semaphore(self.CONNECTIONS)
         self._opener = asyncio.Lock()
         self._opening_task: asyncio.Task[Any] | None = None
         self._blocking: Any = None
         self._listener: AsyncListener | None = None
+
+    def renew_after_fork(self) -> None:
+        """In the child: take nothing over of locks and connections, which the parent's loop uses."""
+        leave_behind(self.client, self._blocking, self._listener)
+        self._begin()
 
     async def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its end and return its value."""
@@ -101,14 +111,14 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     async def _open(self, opening: Opening) -> None:
         """Run the opening; other tasks wait for it, its own calls do not."""
-        if self._opening_task is asyncio.current_task():
+        if self._opening_task is _current_task():
             return
         known = self._opening_error
         async with self._opener:
             if self._opening is None:
                 return
             self._fail_as_it_did(known)
-            self._opening_task = asyncio.current_task()
+            self._opening_task = _current_task()
             try:
                 await self.run(opening())
                 self._opening = None
@@ -221,9 +231,20 @@ async def _noticing(work: Coroutine[Any, Any, T]) -> T:
     redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes just as
     it is done; whoever waits next would go on waiting.
     """
-    task = asyncio.current_task()
+    try:
+        task = _current_task()
+    except ForkedLoopError:
+        work.close()
+        raise
     before = 0 if task is None else task.cancelling()
     value = await work
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError
     return value
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a coroutine, and no loop that runs: the process has forked meanwhile
+        raise ForkedLoopError from None

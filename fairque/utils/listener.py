@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -175,16 +174,10 @@ class ThreadListener:
     """The blocking face of `AsyncListener`, which it runs in a thread that starts at the first use."""
 
     def __init__(self, config: RedisConfig) -> None:
-        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._listener = AsyncListener(config)
         self._thread = threading.Thread(target=self._loop.run_forever, name="fairque-listener", daemon=True)
         self._thread.start()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether its thread runs in this process: it does not in a child of a fork."""
-        return self._pid == os.getpid()
 
     @contextmanager
     def on(self, topic: str) -> Iterator[Ear]:

@@ -30,6 +30,7 @@ from fairque.core.exceptions import (
     TaskValidationError,
     UnknownDependencyError,
 )
+from fairque.core.forks import leave_behind, renew_in_children
 from fairque.core.keys import split_member, unescape
 from fairque.utils.listener import Ear, ThreadListener
 from fairque.utils.script_loader import ScriptLoader
@@ -234,16 +235,38 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         super().__init__(config, opening=opening)
-        try:
-            self.client: Any = config.create_redis_client()
-        except redis_errors.RedisClusterException as error:  # a cluster's client connects when it is made
-            raise self._translate(error, "connect") from error
+        self._begin()
+        self._connect()
+        renew_in_children(self)
+
+    def _begin(self) -> None:
+        self._client: Any = None
         self._slots = threading.Semaphore(self.CONNECTIONS)
         self._lock = threading.Lock()
         self._opener = threading.RLock()
         self._is_opening = False
         self._blocking: Any = None
         self._listener: ThreadListener | None = None
+
+    def renew_after_fork(self) -> None:
+        """In the child: take nothing over of locks and connections, which the parent's threads use."""
+        leave_behind(self._listener)
+        self._begin()
+
+    @property
+    def client(self) -> Any:
+        """The client that scripts run on; a child of a fork makes one of its own when it first needs it."""
+        return self._connect() if self._client is None else self._client
+
+    def _connect(self) -> Any:
+        with self._lock:
+            self._check_open()
+            if self._client is None:
+                try:
+                    self._client = self._config.create_redis_client()
+                except redis_errors.RedisClusterException as error:  # a cluster's client connects at once
+                    raise self._translate(error, "connect") from error
+            return self._client
 
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its end and return its value."""
@@ -341,7 +364,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
     def _listening(self) -> ThreadListener:
         with self._lock:
             self._check_open()
-            if self._listener is None or not self._listener.is_ours:
+            if self._listener is None:
                 self._listener = ThreadListener(self._waiting_config())
             return self._listener
 
@@ -351,8 +374,8 @@ class LuaScriptManager(_BaseLuaScriptManager):
             self._closed = True
             listener, self._listener = self._listener, None
             blocking, self._blocking = self._blocking, None
-        if listener is not None and listener.is_ours:
+        if listener is not None:
             listener.close()
-        if blocking is not None:
-            blocking.close()
-        self.client.close()
+        for client in (blocking, self._client):
+            if client is not None:
+                client.close()

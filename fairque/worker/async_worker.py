@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fairque.core.exceptions import ServerError
+from fairque.core.forks import renew_in_children
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
@@ -24,11 +25,13 @@ from fairque.worker.homes import Homes
 from fairque.worker.inputs import Inputs
 from fairque.worker.post import Post, all_have_ended, leave_all
 from fairque.worker.pump import Pump
+from fairque.worker.recycling import Limits
 from fairque.worker.selection import choices, choices_in
 from fairque.worker.slots import Slots
 from fairque.worker.threads import TaskThreads
 from fairque.worker.turns import Turns
 from fairque.worker.upkeep import Upkeep
+from fairque.worker.vitals import Vitals
 from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
@@ -59,6 +62,8 @@ class AsyncWorker:
         lease: Seconds a claim is good for without a heartbeat; the queue's `lease_seconds` if not given.
         graceful_shutdown_timeout: Seconds that running tasks get when the worker is stopped; what is not
             done by then is handed back to the queue. The configuration's (30) if not given.
+        max_tasks: After so many tasks claim no more, let running ones end, and return from `run`.
+        max_memory_mb: The same once the process occupies more MiB; looked at when a task ends.
 
     Raises:
         ConfigurationError: The source or a setting cannot be used.
@@ -76,6 +81,8 @@ class AsyncWorker:
         steal_targets: Sequence[str] | Literal["*"] | None = None,
         lease: Seconds | None = None,
         graceful_shutdown_timeout: Seconds | None = None,
+        max_tasks: int | None = None,
+        max_memory_mb: int | None = None,
     ) -> None:
         self._source = source
         self._given = _settings(
@@ -88,6 +95,8 @@ class AsyncWorker:
                 if graceful_shutdown_timeout is None
                 else to_seconds(graceful_shutdown_timeout, "graceful_shutdown_timeout")
             ),
+            max_tasks=max_tasks,
+            max_memory_mb=max_memory_mb,
         )
         self.burst = burst
         self.handler = handler
@@ -102,11 +111,21 @@ class AsyncWorker:
             self.config = configuration_of(source)
         self.settings = _merge(self.config.worker, self._given)
         self.worker_id = self.settings.id or _new_worker_id()
+        self.vitals = Vitals(self.worker_id)
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In the child of a fork it is another worker, unless its id was given, and does not run."""
+        if self._loop is not None and self._thread == threading.get_ident():
+            self._loop.call_soon(_leave_the_parents_loop)
+        self._loop = None
+        self.worker_id = self.settings.id or _new_worker_id()
+        self.vitals = Vitals(self.worker_id)
 
     async def run(self) -> None:
-        """Work until `stop` is called, SIGTERM or SIGINT arrives, or a burst has nothing left.
+        """Work until `stop` is called, a signal comes, a burst has nothing left, or a limit is passed.
 
-        The signals are handled where the application does not handle them itself: the first one stops
+        SIGTERM and SIGINT are handled where the application does not handle them itself: the first one stops
         claiming and lets running tasks end within `graceful_shutdown_timeout`, a second one does not wait.
         The server may go away and come back: the worker waits for it, for ever.
 
@@ -117,7 +136,7 @@ class AsyncWorker:
         if self._loop is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
         self._stop_requested, self._hurry = asyncio.Event(), asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         if self._stop_was_asked:  # looked at after the loop is known, and set by stop() before it looks there
             self._stop_requested.set()
         try:
@@ -131,6 +150,7 @@ class AsyncWorker:
                 await _to_its_end(queue.close())
         finally:
             self._loop, self._stop_was_asked = None, False
+            self.vitals.detach()
 
     def stop(self) -> None:
         """Ask the worker to stop: running tasks get `graceful_shutdown_timeout`. From any thread.
@@ -143,6 +163,14 @@ class AsyncWorker:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(self._stop_requested.set)
 
+    def hurry(self) -> None:
+        """Stop without waiting for running tasks: they are handed back. From any thread, while it runs."""
+        self.stop()
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(self._hurry.set)
+
     def forget_stop(self) -> None:
         """Let the next `run` work although `stop` was called before it."""
         self._stop_was_asked = False
@@ -154,6 +182,7 @@ class AsyncWorker:
         posts = [self._post(queue, number, turns) for number in range(len(queue.commands.shards))]
         for post in posts:
             post.start()
+        self.vitals.attach(posts, turns)
         homes = asyncio.create_task(Homes(queue.manager, queue.commands, self.worker_id, turns).run())
         logger.info(
             "worker %s serves queue %s, %d at once",
@@ -163,7 +192,7 @@ class AsyncWorker:
         )
         try:
             with _signals(self._on_signal):
-                await self._until_it_ends(posts)
+                await self._until_it_ends(posts, turns)
         finally:
             # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
             # heart beating for tasks that nobody runs.
@@ -178,13 +207,24 @@ class AsyncWorker:
         """The slots, shared out among the shards."""
         commands = queue.commands
         inputs = Inputs(queue.manager, commands)
+        limits = Limits(self.settings.max_tasks, self.settings.max_memory_mb)
+
+        def on_ended() -> None:
+            reason = limits.passed()
+            if reason is not None and not turns.are_over:
+                logger.info("worker %s ends when its running tasks have: %s", self.worker_id, reason)
+                self.vitals.recycling = reason
+                turns.stop()
+
         slots = Slots(
             self.settings.concurrency,
             worker_id=self.worker_id,
             execution=Execution(threads, commands.shards[0].encode_result, inputs, self.handler),
             xcom=WorkerXCom(queue.manager, commands),
+            on_ended=on_ended,
         )
-        return Turns(slots, Visits(len(commands.shards)))
+        turns = Turns(slots, Visits(len(commands.shards)))
+        return turns
 
     def _post(self, queue: AsyncTaskQueue, number: int, turns: Turns) -> Post:
         """What the worker does in one shard."""
@@ -220,7 +260,7 @@ class AsyncWorker:
             async with asyncio.timeout(OPENING_SECONDS):
                 await queue.manager.open()
 
-    async def _until_it_ends(self, posts: list[Post]) -> None:
+    async def _until_it_ends(self, posts: list[Post], turns: Turns) -> None:
         """Wait for the pumps; once a stop is asked for, for as long as the grace allows."""
         working = asyncio.create_task(all_have_ended(posts))
         stopping = asyncio.create_task(self._stop_requested.wait())
@@ -228,8 +268,7 @@ class AsyncWorker:
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                for post in posts:
-                    post.pump.stop()
+                turns.stop()
                 await asyncio.wait(
                     {working, hurrying},
                     timeout=self.settings.graceful_shutdown_timeout,
@@ -243,6 +282,18 @@ class AsyncWorker:
         if self._stop_requested.is_set():
             self._hurry.set()
         self._stop_requested.set()
+
+
+def _leave_the_parents_loop() -> None:
+    """A child has come back into the loop, whose sockets and selector it shares with its parent.
+
+    Whatever it did there, to end in the usual way too, would be done to the parent's.
+    """
+    logger.error(
+        "a task has forked on the event loop, and the child has returned to it: the child is ended; leave it "
+        "by os._exit, or fork in a plain function"
+    )
+    os._exit(1)
 
 
 def _listed(users: Sequence[str] | None) -> Sequence[str] | None:

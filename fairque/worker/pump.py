@@ -176,6 +176,14 @@ class Pump:
         if jobs:
             await asyncio.wait(jobs, timeout=INTERRUPTED_SECONDS)
 
+    def abandon(self) -> Flow[None]:
+        """What `leave` says, as far as it can be said from another thread, for a loop that is blocked."""
+        unfinished = self.heart.held()
+        if self._claim_is_open:
+            claim: Claim = yield self._claim_call(1)
+            unfinished += claim.tasks
+        yield self._release_call(unfinished)
+
     def _release_call(self, tasks: list[Task[Any]]) -> Call[list[bool]]:
         return self._commands.release_call(tasks, leaving=self._worker_id, claimant=self._claimant)
 

@@ -12,6 +12,8 @@ from fairque.worker.heart import AttemptKey, Heart, attempt_key
 from fairque.worker.xcom import AttemptXCom
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fairque.core.models import Task
     from fairque.worker.xcom import WorkerXCom
 
@@ -33,13 +35,23 @@ class Slots:
         worker_id: Who runs them.
         execution: Runs each.
         xcom: Opens their cross-task data.
+        on_ended: Told of each attempt that has left its slot.
     """
 
-    def __init__(self, count: int, *, worker_id: str, execution: Execution, xcom: WorkerXCom) -> None:
+    def __init__(
+        self,
+        count: int,
+        *,
+        worker_id: str,
+        execution: Execution,
+        xcom: WorkerXCom,
+        on_ended: Callable[[], None],
+    ) -> None:
         self._count = count
         self._worker_id = worker_id
         self._execution = execution
         self._xcom = xcom
+        self._on_ended = on_ended
         self._running: dict[AttemptKey, Running] = {}
         self._owners: dict[AttemptKey, Owner] = {}
 
@@ -51,6 +63,11 @@ class Slots:
     def runs_any(self, owner: Owner) -> bool:
         """Whether attempts of the owner run."""
         return owner in self._owners.values()
+
+    @property
+    def running(self) -> int:
+        """How many attempts run."""
+        return len(self._running)
 
     def start(self, task: Task[Any], owner: Owner) -> None:
         """Run a claimed task."""
@@ -81,6 +98,7 @@ class Slots:
         if running.dropped:
             outcome = None
             owner.heart.remove(running.task)
+        self._on_ended()
         owner.on_end(outcome)
 
     def drop(self, key: AttemptKey) -> None:

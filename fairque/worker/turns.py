@@ -36,6 +36,9 @@ class Claimant(Protocol):
     def is_idle(self) -> bool:
         """Whether it runs nothing, and has nothing to do."""
 
+    def stop(self) -> None:
+        """Claim no more."""
+
     def look(self) -> None:
         """Something has changed that may be of use to it."""
 
@@ -55,11 +58,18 @@ class Turns:
         self.slots = slots
         self._visits = visits
         self._claimants: list[Claimant] = []
+        self.are_over = False  # whether nothing is claimed any more
         self._open: dict[int, _Claiming] = {}  # by shard: its claim under way
 
     def join(self, claimant: Claimant) -> None:
         """Take a shard's pump in."""
         self._claimants.append(claimant)
+
+    def stop(self) -> None:
+        """Claim no more."""
+        self.are_over = True
+        for claimant in self._claimants:
+            claimant.stop()
 
     @property
     def all_idle(self) -> bool:

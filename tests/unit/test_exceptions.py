@@ -26,6 +26,7 @@ EXAMPLES = [
     exceptions.XComUnavailableError("@xcom_push(…) of f"),
     exceptions.BatchError(3, ValueError("no")),
     exceptions.QueueClosedError(),
+    exceptions.ForkedLoopError(),
     exceptions.ScriptError("push", "no"),
     exceptions.ScriptSourceError("a.lua", "cannot be read", ["b.lua"]),
     exceptions.ServerUnavailableError("gone"),
