@@ -26,6 +26,15 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", metavar="N", help="Tasks that run at once (10).")
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            "--executor",
+            metavar="KIND",
+            help="Where plain functions run that do not say it themselves: thread (the default), or process, "
+            "which is killed when its task is canceled or past its timeout, and may crash alone.",
+        ),
+    ] = None,
     burst: Annotated[
         bool,
         typer.Option(
@@ -49,7 +58,7 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     settings = configuration(config, url, queue, with_policies=True)
     _import_tasks(modules)
     with TaskQueue(settings) as tasks:
-        engine = Worker(tasks, concurrency=concurrency, burst=burst)
+        engine = Worker(tasks, concurrency=concurrency, executor=executor, modules=modules, burst=burst)
         for problem in tasks.health().problems:
             logging.getLogger("fairque.worker").warning("%s", problem)
         if tasks.stats().paused:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import TaskValidationError, UnknownFunctionError
 from fairque.core.registry import registry
-from fairque.core.retry import RetryPolicy
+from fairque.core.retry import RemoteError, RetryPolicy
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -57,6 +57,8 @@ def _printable(text: str) -> str:
 
 
 def _error_text(error: BaseException | str) -> str:
+    if isinstance(error, RemoteError):
+        return str(error)
     if isinstance(error, BaseException):
         try:
             error = f"{type(error).__name__}: {error}"
@@ -66,6 +68,8 @@ def _error_text(error: BaseException | str) -> str:
 
 
 def _traceback(error: BaseException | str) -> str:
+    if isinstance(error, RemoteError):
+        return error.traceback
     if isinstance(error, str) or error.__traceback__ is None:
         return ""
     try:

@@ -20,6 +20,7 @@ from fairque.queue.queue import TaskQueue
 from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
 from fairque.worker.inputs import Inputs
+from fairque.worker.processes import TaskProcesses
 from fairque.worker.pump import Pump
 from fairque.worker.selection import choices
 from fairque.worker.threads import TaskThreads
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
     from fairque.core.config import FairQueueConfig, WorkerConfig
+    from fairque.core.function import Executor
     from fairque.queue.replies import Fate
     from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 
@@ -44,7 +46,7 @@ LEAVE_SECONDS = 5.0  # for the last words to the server
 
 
 class AsyncWorker:
-    """Runs tasks of a queue: `async def` functions on the event loop, plain functions in threads.
+    """Runs tasks of a queue: `async def` functions on the event loop, plain ones in threads or processes.
 
     Args:
         source: A queue, a `FairQueueConfig`, a URL, or nothing (as for `AsyncTaskQueue`).
@@ -57,6 +59,10 @@ class AsyncWorker:
         lease: Seconds a claim is good for without a heartbeat; the queue's `lease_seconds` if not given.
         graceful_shutdown_timeout: Seconds that running tasks get when the worker is stopped; what is not
             done by then is handed back to the queue. The configuration's (30) if not given.
+        executor: Where plain functions run that do not say it themselves: in a `thread` of the worker, or in
+            a `process`. The configuration's (`thread`) if not given.
+        modules: What such a process imports before it runs a task; the program itself if not given. The
+            module that defines a task's function is imported in any case.
 
     Raises:
         ConfigurationError: The source or a setting cannot be used.
@@ -74,6 +80,8 @@ class AsyncWorker:
         steal_targets: Sequence[str] | Literal["*"] | None = None,
         lease: Seconds | None = None,
         graceful_shutdown_timeout: Seconds | None = None,
+        executor: Executor | None = None,
+        modules: Sequence[str] | None = None,
     ) -> None:
         self._source = source
         self._given = _settings(
@@ -86,7 +94,9 @@ class AsyncWorker:
                 if graceful_shutdown_timeout is None
                 else to_seconds(graceful_shutdown_timeout, "graceful_shutdown_timeout")
             ),
+            executor=executor,
         )
+        self._modules = modules
         self.burst = burst
         self.handler = handler
         self._lease = None if lease is None else to_seconds(lease, "lease")
@@ -147,7 +157,7 @@ class AsyncWorker:
     async def _run(self, queue: AsyncTaskQueue) -> None:
         commands, loop = queue.commands, asyncio.get_running_loop()
         lease = commands.config.lease_seconds if self._lease is None else self._lease
-        threads = TaskThreads()
+        threads, processes = TaskThreads(), TaskProcesses(queue.config, self._modules)
 
         def on_lost(key: AttemptKey, _: Fate) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
@@ -162,7 +172,12 @@ class AsyncWorker:
             lease=lease,
             selection=choices(self.settings.assigned_users, self.settings.steal_targets),
             execution=Execution(
-                threads, commands.encode_result, Inputs(queue.manager, commands), self.handler
+                threads,
+                processes,
+                self.settings.executor,
+                commands.encode_result,
+                Inputs(queue.manager, commands),
+                self.handler,
             ),
             heart=heart,
             burst=self.burst,
@@ -184,7 +199,10 @@ class AsyncWorker:
             # heart beating for tasks that nobody runs.
             heart.stop()
             threads.close()
-            await _to_its_end(self._leave(pump, heart, working, upkeep))
+            try:
+                await _to_its_end(self._leave(pump, heart, working, upkeep))
+            finally:
+                await _to_its_end(processes.close())
             logger.info("worker %s has left", self.worker_id)
 
     async def _until_it_ends(self, pump: Pump, working: asyncio.Task[None]) -> None:
