@@ -33,7 +33,7 @@ def history_entry(error: BaseException | str, failure_type: str) -> dict[str, st
         raise TaskValidationError(
             f"failure_type must be a word of up to {TYPE_LENGTH} characters, not {failure_type!r}"
         )
-    return {"type": failure_type, "error": _error_text(error), "traceback": _traceback(error)}
+    return {"type": failure_type, "error": error_text(error), "traceback": _traceback(error)}
 
 
 def retry_delay(
@@ -56,7 +56,8 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _error_text(error: BaseException | str) -> str:
+def error_text(error: BaseException | str) -> str:
+    """How an error reads, whatever its class does when it is asked."""
     if isinstance(error, RemoteError):
         return str(error)
     if isinstance(error, BaseException):

@@ -125,7 +125,10 @@ def main(descriptor: int) -> None:
             with contextlib.suppress(Exception):  # a task may have closed or replaced it
                 stream.flush()
         is_busy.clear()
-        connection.sendall(framed(report))
+        try:
+            connection.sendall(framed(report))
+        except OSError:  # the task has closed what is not its own
+            os._exit(1)
 
 
 def _die_with_parent() -> None:

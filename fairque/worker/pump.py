@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fairque.core.exceptions import QueueClosedError, ScriptError, ServerError
 from fairque.core.models import TaskState
 from fairque.queue.checks import LONGEST_BATCH
+from fairque.queue.failure import error_text
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 from fairque.worker.outage import Outage
 from fairque.worker.slots import Slots
@@ -320,6 +321,6 @@ def _log_failure(ended: Outcome, state: TaskState) -> None:
         ended.task.user_id,
         ended.task.attempt,
         ended.failure_type,
-        ended.error,
+        error_text(ended.error or ""),
         "it will be retried" if state is TaskState.SCHEDULED else "it is in the dead letter queue",
     )
