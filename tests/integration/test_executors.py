@@ -572,6 +572,25 @@ def test_what_is_not_done_when_the_grace_ends_is_killed_and_handed_back(
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
+def test_a_loop_that_is_torn_down_takes_its_processes_along(
+    queue: TaskQueue, config: FairQueueConfig, tmp_path: Path
+) -> None:
+    before, journal = children(), tmp_path / "journal"
+    handle = queue.push(tasks.hang(str(journal)), user_id="acme")
+    pids: list[int] = []
+
+    async def main() -> None:
+        worker = asyncio.create_task(AsyncWorker(config, modules=[]).run())
+        pids.append(await asyncio.to_thread(number_in, journal, "started"))
+        assert not worker.done()
+
+    asyncio.run(main())
+    assert not is_alive(pids[0])
+    assert children() == before
+    info = handle.info()
+    assert (info.state, info.crashes, info.failures) == (TaskState.QUEUED, 0, 0)
+
+
 def worker_command(config: FairQueueConfig, folder: Path, module: str, *, grace: float = 5.0) -> Any:
     file = folder / "fairque.yaml"
     file.write_text(
