@@ -60,12 +60,12 @@ class TaskProcess(asyncio.Protocol):
         self._report: asyncio.Future[bytes] | None = None
         self._known: set[str] = set()
         self._is_cut = asyncio.Event()
-        self.end = asyncio.create_task(self._watch())
+        self._end = asyncio.create_task(self._watch())
 
     @property
     def has_ended(self) -> bool:
         """Whether it can carry out nothing any more."""
-        return self.end.done() or self._is_cut.is_set()
+        return self._end.done() or self._is_cut.is_set()
 
     async def ask(self, order: Setup | Find | Run) -> Report:
         """Have an order carried out. One at a time.
@@ -110,6 +110,10 @@ class TaskProcess(asyncio.Protocol):
     async def run(self, task: Task[Any], context: TaskContext) -> Report:
         """Run a task. Canceling the wait leaves the process at it: kill it then."""
         return await self.ask(Run(task, context))
+
+    async def ended(self) -> None:
+        """Wait for its end; also where its watch was canceled, with all that was on the loop."""
+        await self._process.wait()
 
     def dismiss(self) -> None:
         """Have it end in an orderly way, being idle."""
@@ -206,8 +210,9 @@ class TaskProcesses:
         for process in self._idle:
             process.dismiss()
         for seconds in (END_SECONDS, KILL_SECONDS):
-            if self._all:
-                await asyncio.wait({process.end for process in self._all}, timeout=seconds)
+            ends = [process.ended() for process in self._all]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.gather(*ends), seconds)
             for process in self._all:
                 process.kill()
 
