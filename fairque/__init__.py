@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fairque.core.context import TaskContext, current_task
+from fairque.core.context import TaskContext, TaskInterrupted, current_task
 from fairque.core.exceptions import (
     BatchError,
     ConfigurationError,
@@ -34,6 +34,7 @@ from fairque.core.exceptions import (
     TaskError,
     TaskFailedError,
     TaskNotFoundError,
+    TaskProcessError,
     TaskStateError,
     TaskValidationError,
     UnknownDependencyError,
@@ -131,7 +132,9 @@ __all__ = [
     "TaskGraph",
     "TaskHandle",
     "TaskHandler",
+    "TaskInterrupted",
     "TaskNotFoundError",
+    "TaskProcessError",
     "TaskQueue",
     "TaskState",
     "TaskStateError",

@@ -5,12 +5,23 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    get_args,
+    overload,
+)
 
 import msgspec
 
 from fairque.core.exceptions import TaskValidationError
-from fairque.core.function import AsyncTaskFunction, TaskFunction, check_pulled, function_name
+from fairque.core.function import AsyncTaskFunction, Executor, TaskFunction, check_pulled, function_name
 from fairque.core.header import Header, Priority
 from fairque.core.models import Task
 from fairque.core.registry import registry
@@ -45,6 +56,8 @@ class _TaskDecorator:
     retry: RetryPolicy
     pull: dict[str, str]
     auto_xcom: bool
+    executor: Executor | None
+    interrupt: bool
 
     @overload
     def __call__(
@@ -72,10 +85,23 @@ class _TaskDecorator:
         name = self.name or function_name(function)
         if self.pull:
             check_pulled(name, inspect.signature(function).parameters.values(), self.pull)
+        is_async = inspect.iscoroutinefunction(function)
+        if is_async and self.executor is not None:
+            raise TaskValidationError(
+                f"{name} is an async def, which runs on the worker's event loop: "
+                f"executor={self.executor!r} is for plain functions"
+            )
         header = msgspec.structs.replace(self.header, function=name)
-        kind = AsyncTaskFunction if inspect.iscoroutinefunction(function) else TaskFunction
+        kind = AsyncTaskFunction if is_async else TaskFunction
         registered: TaskFunction[..., Any] = kind(
-            function, name=name, header=header, retry=self.retry, pull=self.pull, auto_xcom=self.auto_xcom
+            function,
+            name=name,
+            header=header,
+            retry=self.retry,
+            pull=self.pull,
+            auto_xcom=self.auto_xcom,
+            executor=self.executor,
+            interrupt=self.interrupt,
         )
         registry.add(registered)
         return registered
@@ -94,6 +120,8 @@ class _Options(TypedDict, total=False):
     max_retry_delay: Seconds
     on_upstream_failure: OnUpstreamFailure | None
     auto_xcom: bool
+    executor: Executor | None
+    interrupt: bool
 
 
 class _PullingDecorator(Protocol):
@@ -140,6 +168,8 @@ def task(
     on_upstream_failure: OnUpstreamFailure | None = None,
     pull: Mapping[str, str] | None = None,
     auto_xcom: bool = False,
+    executor: Executor | None = None,
+    interrupt: bool = True,
 ) -> Any:
     """Register a function as a task: `@task` or `@task(priority=Priority.HIGH, timeout=30)`.
 
@@ -157,9 +187,14 @@ def task(
         pull: Parameters that get the result of a step of the same pipeline, unless the call gives them:
             `{"rows": "extract"}`.
         auto_xcom: Publish the result as XCom too, under the step's name.
+        executor: Where a plain function runs: in a `thread` of the worker, or in a `process` of its own,
+            which is killed when the task is canceled or past its timeout, and may crash without harm to
+            others. The worker's `executor` if not given.
+        interrupt: Whether `TaskInterrupted` may be raised in a thread that runs the function and is not
+            wanted any more. Without it, `TaskContext.canceled` is all that such a thread is told.
 
     Raises:
-        TaskValidationError: An option is out of its range.
+        TaskValidationError: An option is out of its range, or names an executor for an `async def`.
         FunctionConflictError: Another function has this name.
     """
     # One check for the options a task and its function share.
@@ -172,7 +207,13 @@ def task(
         retry_on=_exception_types(retry_on, "retry_on"),
         no_retry_on=_exception_types(no_retry_on, "no_retry_on"),
     )
-    decorator = _TaskDecorator(name, defaults, retry, _checked_pull(pull), auto_xcom)
+    if executor not in (None, *get_args(Executor)):
+        raise TaskValidationError(f"executor must be 'thread' or 'process', not {executor!r}")
+    if not isinstance(interrupt, bool):
+        raise TaskValidationError(f"interrupt must be True or False, not {interrupt!r}")
+    decorator = _TaskDecorator(
+        name, defaults, retry, _checked_pull(pull), auto_xcom, executor=executor, interrupt=interrupt
+    )
     return decorator if function is None else decorator(function)
 
 

@@ -21,6 +21,15 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", metavar="N", help="Tasks that run at once (10).")
     ] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option(
+            "--executor",
+            metavar="KIND",
+            help="Where plain functions run that do not say it themselves: thread (the default), or process, "
+            "which is killed when its task is canceled or past its timeout, and may crash alone.",
+        ),
+    ] = None,
     burst: Annotated[
         bool,
         typer.Option(
@@ -85,6 +94,7 @@ def worker(  # noqa: PLR0917 - typer passes them by name
     chosen = working.chosen(
         settings.worker,
         concurrency=concurrency,
+        executor=executor,
         processes=processes,
         max_tasks=max_tasks,
         max_memory_mb=max_memory_mb,
@@ -96,6 +106,7 @@ def worker(  # noqa: PLR0917 - typer passes them by name
             "--url": url,
             "--queue": queue,
             "--concurrency": concurrency,
+            "--executor": executor,
             "--max-tasks": max_tasks,
             "--max-memory-mb": max_memory_mb,
             "--log-level": log_level,

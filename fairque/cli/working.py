@@ -31,7 +31,7 @@ Probes: TypeAlias = tuple[str, int] | None  # the address that answers them
 logger = logging.getLogger("fairque.worker")
 
 
-def chosen(configured: WorkerConfig, **options: int | None) -> WorkerConfig:
+def chosen(configured: WorkerConfig, **options: int | str | None) -> WorkerConfig:
     """The configured settings with those of the command line, checked as the others are.
 
     Raises:
@@ -90,7 +90,7 @@ def work(
         _check_memory(worker.max_memory_mb)
         named = settings.model_copy(update={"workers": {worker.id or "worker": worker}})
         with TaskQueue(named) as queue:
-            runner = Worker(queue, burst=burst)
+            runner = Worker(queue, modules=modules, burst=burst)
             _tell_problems(queue)
             vitals.append(runner.engine.vitals)
             guard.watch(runner.engine)

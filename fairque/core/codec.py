@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from fairque.core.composable import Composable
-from fairque.core.exceptions import DecodeError, EncodeError
+from fairque.core.exceptions import DecodeError, EncodeError, PayloadTooLargeError
 from fairque.core.outputs import Output, OutputFound
 
 Codec: TypeAlias = Literal["json", "msgpack", "pickle"]
@@ -77,6 +77,23 @@ def encode(
     except _ENCODE_ERRORS as error:
         where, reason = _culprit(value, codec, error, what, parameters)
     raise EncodeError(f"{where} cannot be carried as {codec}: {reason}")
+
+
+def encode_result(result: Any, codec: Codec, limit: int) -> bytes:
+    """Encode what a task returned.
+
+    Raises:
+        EncodeError: The codec cannot carry it.
+        PayloadTooLargeError: It has more than `limit` bytes; a huge one would keep the server from everybody
+            else.
+    """
+    try:
+        data = encode(result, codec, what="result")
+    except OutputFound:
+        raise EncodeError("a result cannot hold the output of another task: return its value") from None
+    if len(data) > limit:
+        raise PayloadTooLargeError(len(data), limit, "result")
+    return data
 
 
 _OF_A_TASK = "it is a task, pipeline or handle, and not its result: as an argument pass its .output"

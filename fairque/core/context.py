@@ -14,6 +14,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 
+class TaskInterrupted(BaseException):
+    """Ends a plain function that runs in a thread and is not wanted any more.
+
+    It is raised in the function when its task was canceled, its lease was lost, its timeout has passed, or
+    its worker has stopped; never twice in one attempt. It strikes between two steps of Python code, so that
+    `finally` and `with` do their work, but not inside a call that blocks in C (`time.sleep`, a read from a
+    socket): there it waits until that call returns. `except Exception` does not catch it. A function that
+    must not be struck anywhere, say because it shares locks with others, is a `@task(interrupt=False)`.
+    """
+
+
 @dataclass(slots=True)
 class TaskContext:
     """The circumstances of the attempt that is running; a parameter annotated with it receives it.
@@ -26,7 +37,9 @@ class TaskContext:
         attempt: The number of this attempt, 1 for the first.
         worker_id: Who runs it.
         deadline: `time.monotonic()` at which the attempt times out; None without a timeout.
-        canceled: Becomes True when the task was canceled or the lease was lost: stop and return.
+        canceled: Becomes True when the task was canceled or the lease was lost: stop and return. A thread
+            has half a second for that before `TaskInterrupted` is raised in it; a process is killed, and
+            never sees it.
         pipeline_id: The id of the pipeline that the task is a step of; None if it is none.
         open_xcom: Opens `xcom`. A worker gives it; a test may give one of its own.
     """

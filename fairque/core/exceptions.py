@@ -228,6 +228,10 @@ class BatchError(TaskValidationError):
         self.index = index
 
 
+class TaskProcessError(FairQueueError):
+    """The process that ran a task, or should have, came to an end of its own; the message tells how."""
+
+
 # --- cross-task data ----------------------------------------------------------------------------------
 
 

@@ -11,7 +11,9 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
+    Literal,
     ParamSpec,
+    TypeAlias,
     TypeVar,
     Union,
     get_args,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+Executor: TypeAlias = Literal["thread", "process"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ class TaskFunction(Generic[P, R]):
         is_async: Whether it is an `async def`.
         pull: Parameters that get the result of a step of the same pipeline: parameter → the step's name.
         auto_xcom: Whether results are published as XCom under the step's name.
+        executor: Where a plain function runs; None leaves it to the worker.
+        interrupt: Whether `TaskInterrupted` may be raised in it while it runs in a thread.
     """
 
     def __init__(
@@ -87,6 +93,8 @@ class TaskFunction(Generic[P, R]):
         retry: RetryPolicy,
         pull: Mapping[str, str] | None = None,
         auto_xcom: bool = False,
+        executor: Executor | None = None,
+        interrupt: bool = True,
     ) -> None:
         self.function = function
         self.name = name
@@ -94,6 +102,8 @@ class TaskFunction(Generic[P, R]):
         self.retry = retry
         self.pull = dict(pull or {})
         self.auto_xcom = auto_xcom
+        self.executor = executor
+        self.interrupt = interrupt
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(self, function)
 
@@ -262,11 +272,15 @@ def _registered(name: str) -> TaskFunction[..., Any]:
     return registry.get(name)
 
 
+# The program, and what it is called where a process of a worker imports it (as multiprocessing does).
+MAIN_NAMES = ("__main__", "__mp_main__")
+
+
 def function_name(function: Callable[..., Any]) -> str:
     """`module:qualname`. A script's `__main__` is named by its file, as a worker will import it."""
     module = function.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
+    if module in MAIN_NAMES:
+        main = sys.modules[module]
         spec = getattr(main, "__spec__", None)
         file = getattr(main, "__file__", None)
         if spec is not None:

@@ -28,6 +28,19 @@ class Retry(Portable):
         self.delay = None if delay is None else to_seconds(delay, "delay")
 
 
+class RemoteError(Exception):
+    """What was raised in another process: how it reads, and what its task's policy says of it there.
+
+    The exception itself stays behind: not every one survives the way, and its class need not be known here.
+    """
+
+    def __init__(self, text: str, traceback: str, *, is_covered: bool, delay: float | None) -> None:
+        super().__init__(text)
+        self.traceback = traceback
+        self.is_covered = is_covered
+        self.delay = delay
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """When a failed attempt is repeated, and how long after.
@@ -49,14 +62,19 @@ class RetryPolicy:
     retry_on: ExceptionTypes = (Exception,)
     no_retry_on: ExceptionTypes = ()
 
+    def covers(self, error: BaseException) -> bool:
+        """Whether the error is worth another attempt, as long as there are any left."""
+        if isinstance(error, RemoteError):
+            return error.is_covered
+        if isinstance(error, Retry):
+            return True
+        return isinstance(error, self.retry_on) and not isinstance(error, self.no_retry_on)
+
     def delay_after(self, failures: int, error: BaseException) -> timedelta | None:
         """The pause before the next attempt after `failures` earlier failed ones, or None to give up."""
-        if failures >= self.max_retries:
+        if failures >= self.max_retries or not self.covers(error):
             return None
-        if isinstance(error, Retry):
-            if error.delay is not None:
-                return timedelta(seconds=error.delay)
-        elif isinstance(error, self.no_retry_on) or not isinstance(error, self.retry_on):
-            return None
+        if isinstance(error, (Retry, RemoteError)) and error.delay is not None:
+            return timedelta(seconds=error.delay)
         cap = min(self.max_delay, self.base_delay * 2.0 ** min(failures, 64))
         return timedelta(seconds=random.uniform(0, cap))  # noqa: S311 - jitter, not a secret

@@ -50,6 +50,10 @@ class WorkerConfig(StrictModel):
         default_factory=list, description='Users served when no assigned user has ready tasks; "*" is all.'
     )
     concurrency: int = Field(10, ge=1, description="Tasks run at the same time.")
+    executor: Literal["thread", "process"] = Field(
+        "thread",
+        description="Where plain functions run that do not say it themselves; a process can be killed.",
+    )
     graceful_shutdown_timeout: Seconds = Field(
         30.0, description="Seconds that running tasks get to end when the worker is stopped."
     )

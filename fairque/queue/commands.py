@@ -5,19 +5,15 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fairque.core import codec
 from fairque.core.calls import Call, Flow, Wait
 from fairque.core.exceptions import (
-    EncodeError,
     LeaseLostError,
-    PayloadTooLargeError,
     TaskNotFoundError,
     TaskStateError,
     TaskValidationError,
 )
 from fairque.core.keys import check_id, escape, member
 from fairque.core.models import Task, TaskState
-from fairque.core.outputs import OutputFound
 from fairque.core.units import Seconds, to_ms
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue import looking, replies
@@ -138,22 +134,6 @@ class ShardCommands(PushCommands, GraphCommands):
         return milliseconds
 
     # --- ending an attempt ---
-
-    def encode_result(self, result: Any) -> bytes:
-        """A result on the wire.
-
-        Raises:
-            EncodeError: The codec cannot carry it.
-            PayloadTooLargeError: It exceeds `max_payload_bytes`; a huge one would keep the server from
-                everybody else.
-        """
-        try:
-            data = codec.encode(result, self.config.codec, what="result")
-        except OutputFound:
-            raise EncodeError("a result cannot hold the output of another task: return its value") from None
-        if len(data) > self.config.max_payload_bytes:
-            raise PayloadTooLargeError(len(data), self.config.max_payload_bytes, "result")
-        return data
 
     def finish_call(self, items: Sequence[tuple[Task[Any], bytes]]) -> Call[list[bool]]:
         """Finish tasks with encoded results: which were accepted."""

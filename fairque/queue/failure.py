@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import TaskValidationError, UnknownFunctionError
 from fairque.core.registry import registry
-from fairque.core.retry import RetryPolicy
+from fairque.core.retry import RemoteError, RetryPolicy
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -35,7 +35,7 @@ def history_entry(error: BaseException | str, failure_type: str) -> dict[str, st
         raise TaskValidationError(
             f"failure_type must be a word of up to {TYPE_LENGTH} characters, not {failure_type!r}"
         )
-    return {"type": failure_type, "error": _error_text(error), "traceback": _traceback(error)}
+    return {"type": failure_type, "error": error_text(error), "traceback": _traceback(error)}
 
 
 def retry_delay(
@@ -58,7 +58,10 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _error_text(error: BaseException | str) -> str:
+def error_text(error: BaseException | str) -> str:
+    """How an error reads, whatever its class does when it is asked."""
+    if isinstance(error, RemoteError):
+        return str(error)
     if isinstance(error, BaseException):
         try:
             error = f"{type(error).__name__}: {error}"
@@ -68,6 +71,8 @@ def _error_text(error: BaseException | str) -> str:
 
 
 def _traceback(error: BaseException | str) -> str:
+    if isinstance(error, RemoteError):
+        return error.traceback
     if isinstance(error, str) or error.__traceback__ is None:
         return ""
     try:

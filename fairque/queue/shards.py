@@ -8,6 +8,7 @@ import zlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from fairque.core import codec
 from fairque.core.calls import Call, Flow, Wait
 from fairque.core.exceptions import BatchError, LeaseLostError, TaskValidationError
 from fairque.core.keys import DEFAULT, check_id
@@ -139,6 +140,10 @@ class QueueCommands:
                 f"step {name!r} was refused, nothing was pushed: {error.__cause__}"
             ) from error
 
+    def encode_result(self, result: Any) -> bytes:
+        """A result on the wire. Raises as `codec.encode_result` does."""
+        return codec.encode_result(result, self.config.codec, self.config.max_payload_bytes)
+
     # --- claiming ---
 
     def pop_batch(
@@ -198,7 +203,7 @@ class QueueCommands:
     def finish(self, items: Iterable[tuple[Task[Any], Any] | Task[Any]]) -> Flow[None]:
         """Finish tasks with their results; refuse those whose lease is lost."""
         results = [(item, None) if isinstance(item, Task) else item for item in items]
-        pairs = [(task, self.shards[0].encode_result(result)) for task, result in results]
+        pairs = [(task, self.encode_result(result)) for task, result in results]
         by_shard: dict[ShardCommands, list[tuple[Task[Any], bytes]]] = defaultdict(list)
         for pair in pairs:
             by_shard[self.of(pair[0].user_id)].append(pair)

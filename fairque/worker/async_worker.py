@@ -24,6 +24,7 @@ from fairque.worker.heart import AttemptKey, Heart
 from fairque.worker.homes import Homes
 from fairque.worker.inputs import Inputs
 from fairque.worker.post import Post, all_have_ended, leave_all
+from fairque.worker.processes import TaskProcesses
 from fairque.worker.pump import Pump
 from fairque.worker.recycling import Limits
 from fairque.worker.selection import choices, choices_in
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
 
     from fairque.core.config import FairQueueConfig, WorkerConfig
+    from fairque.core.function import Executor
     from fairque.queue.replies import Fate
     from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 
@@ -49,7 +51,7 @@ OPENING_SECONDS = 2.0  # for the first words, before the worker begins
 
 
 class AsyncWorker:
-    """Runs tasks of a queue: `async def` functions on the event loop, plain functions in threads.
+    """Runs tasks of a queue: `async def` functions on the event loop, plain ones in threads or processes.
 
     Args:
         source: A queue, a `FairQueueConfig`, a URL, or nothing (as for `AsyncTaskQueue`).
@@ -64,6 +66,10 @@ class AsyncWorker:
             done by then is handed back to the queue. The configuration's (30) if not given.
         max_tasks: After so many tasks claim no more, let running ones end, and return from `run`.
         max_memory_mb: The same once the process occupies more MiB; looked at when a task ends.
+        executor: Where plain functions run that do not say it themselves: in a `thread` of the worker, or in
+            a `process`. The configuration's (`thread`) if not given.
+        modules: What such a process imports before it runs a task; the program itself if not given. The
+            module that defines a task's function is imported in any case.
 
     Raises:
         ConfigurationError: The source or a setting cannot be used.
@@ -83,6 +89,8 @@ class AsyncWorker:
         graceful_shutdown_timeout: Seconds | None = None,
         max_tasks: int | None = None,
         max_memory_mb: int | None = None,
+        executor: Executor | None = None,
+        modules: Sequence[str] | None = None,
     ) -> None:
         self._source = source
         self._given = _settings(
@@ -97,7 +105,9 @@ class AsyncWorker:
             ),
             max_tasks=max_tasks,
             max_memory_mb=max_memory_mb,
+            executor=executor,
         )
+        self._modules = modules
         self.burst = burst
         self.handler = handler
         self._lease = None if lease is None else to_seconds(lease, "lease")
@@ -177,8 +187,8 @@ class AsyncWorker:
 
     async def _run(self, queue: AsyncTaskQueue) -> None:
         await self._refuse_unsafe(queue)
-        threads = TaskThreads()
-        turns = self._turns(queue, threads)
+        threads, processes = TaskThreads(), TaskProcesses(queue.config, self._modules)
+        turns = self._turns(queue, threads, processes)
         posts = [self._post(queue, number, turns) for number in range(len(queue.commands.shards))]
         for post in posts:
             post.start()
@@ -200,13 +210,15 @@ class AsyncWorker:
             for post in posts:
                 post.heart.stop()
             threads.close()
-            await _to_its_end(leave_all(posts))
+            try:
+                await _to_its_end(leave_all(posts))
+            finally:
+                await _to_its_end(processes.close())
             logger.info("worker %s has left", self.worker_id)
 
-    def _turns(self, queue: AsyncTaskQueue, threads: TaskThreads) -> Turns:
+    def _turns(self, queue: AsyncTaskQueue, threads: TaskThreads, processes: TaskProcesses) -> Turns:
         """The slots, shared out among the shards."""
         commands = queue.commands
-        inputs = Inputs(queue.manager, commands)
         limits = Limits(self.settings.max_tasks, self.settings.max_memory_mb)
 
         def on_ended() -> None:
@@ -219,7 +231,14 @@ class AsyncWorker:
         slots = Slots(
             self.settings.concurrency,
             worker_id=self.worker_id,
-            execution=Execution(threads, commands.shards[0].encode_result, inputs, self.handler),
+            execution=Execution(
+                threads,
+                processes,
+                self.settings.executor,
+                commands.encode_result,
+                Inputs(queue.manager, commands),
+                self.handler,
+            ),
             xcom=WorkerXCom(queue.manager, commands),
             on_ended=on_ended,
         )

@@ -14,16 +14,21 @@ from fairque.core.exceptions import DecodeError, FairQueueError, TaskValidationE
 from fairque.core.registry import registry
 from fairque.queue.failure import UNKNOWN
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
+from fairque.worker.interruption import Interruption
 from fairque.worker.outage import sit_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from fairque.core.function import Executor, TaskFunction
     from fairque.core.models import Task
     from fairque.worker.inputs import Inputs
+    from fairque.worker.processes import TaskProcesses
     from fairque.worker.threads import TaskThreads
 
 logger = logging.getLogger("fairque.worker")
+
+NOTICE_SECONDS = 0.5  # between telling a thread that its attempt is not wanted any more, and interrupting it
 
 
 @dataclass(slots=True)
@@ -33,6 +38,7 @@ class Running:
     task: Task[Any]
     context: TaskContext
     job: asyncio.Task[None] | None = None
+    interruption: Interruption | None = None  # while it is in a thread
     # Set when the outcome is no longer wanted: canceled, lease lost, or handed back.
     dropped: bool = False
 
@@ -49,16 +55,20 @@ class Outcome:
 
 @dataclass(slots=True)
 class Execution:
-    """Runs attempts: `async def` on the loop, plain functions in threads.
+    """Runs attempts: `async def` on the loop, plain functions in threads or processes.
 
     Args:
-        threads: Where plain functions run.
+        threads: Where plain functions run, and handlers.
+        processes: The other place for plain functions.
+        executor: Which of the two, for those that do not say it.
         encode_result: Turns a result into bytes.
         inputs: Fetches what the arguments name of others' results.
         handler: Runs tasks that name no function.
     """
 
     threads: TaskThreads
+    processes: TaskProcesses
+    executor: Executor
     encode_result: Callable[[Any], bytes]
     inputs: Inputs
     handler: TaskHandler | AsyncTaskHandler | None = None
@@ -78,21 +88,51 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - decoding a pickle runs code of the arguments' classes
             outcome = Outcome(task, error=error, failure_type="invalid")
         else:
-            outcome = await self._attempt(running, task)
+            function = self._in_process(task)
+            if function is None:
+                outcome = await self._attempt(running, task)
+            else:
+                outcome = await self._attempt_elsewhere(running, task, function)
         if self.handler is not None and task.function is None and not running.dropped:
             await self._tell(self.handler, task, outcome, time.monotonic() - started)
         return outcome
 
-    def is_interruptible(self, task: Task[Any]) -> bool:
-        """Whether canceling the attempt's job ends it: the loop can be interrupted, threads cannot."""
-        if task.function is None:
-            return isinstance(self.handler, AsyncTaskHandler)
-        return task.function in registry and registry.get(task.function).is_async
+    @staticmethod
+    def interrupt(running: Running) -> None:
+        """End an attempt that is not wanted any more: a thread a moment after it was told, all else now."""
+        if running.interruption is not None:
+            asyncio.get_running_loop().call_later(NOTICE_SECONDS, running.interruption.strike)
+        elif running.job is not None:
+            running.job.cancel()
+
+    def _in_process(self, task: Task[Any]) -> TaskFunction[..., Any] | None:
+        """The function of a task that runs in a process."""
+        if task.function is None or task.function not in registry:
+            return None
+        function = registry.get(task.function)
+        is_meant = (function.executor or self.executor) == "process"
+        return function if is_meant and not function.is_async else None
+
+    async def _attempt_elsewhere(
+        self, running: Running, filled: Task[Any], function: TaskFunction[..., Any]
+    ) -> Outcome:
+        """In a process. What it takes to have one ready is not the task's time."""
+        task, limit = running.task, asyncio.timeout(None)
+        try:
+            async with self.processes.one_for(function) as process:
+                if task.timeout is not None:
+                    running.context.deadline = time.monotonic() + task.timeout
+                limit = asyncio.timeout(task.timeout)
+                async with limit:
+                    done = await process.run(filled, running.context)
+        except BaseException as error:  # noqa: BLE001 - as in `_attempt`
+            return self._broken_off(running, error, limit)
+        return Outcome(task, result=done.result, error=done.error, failure_type=done.failure_type)
 
     async def _attempt(self, running: Running, filled: Task[Any]) -> Outcome:
         task = running.task  # without its inputs, which may be large and are of no use any more at its end
         try:
-            work = self._work(filled, running.context)
+            work = self._work(filled, running)
         except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
             return Outcome(task, error=error, failure_type=self._refusal(error))
         try:
@@ -101,14 +141,8 @@ class Execution:
                 if inspect.iscoroutine(result):  # a plain function around an `async def`
                     enter(running.context)
                     result = await result
-        except BaseException as error:
-            running.context.canceled = True  # a thread that goes on cannot be stopped, but it can be told
-            if running.dropped and isinstance(error, asyncio.CancelledError):
-                raise
-            if limit.expired():
-                late = TimeoutError(f"it ran longer than its timeout of {task.timeout:g} s")
-                return Outcome(task, error=late, failure_type="timeout")
-            return Outcome(task, error=error)
+        except BaseException as error:  # noqa: BLE001 - whatever it raises ends the attempt and no more
+            return self._broken_off(running, error, limit)
         try:
             encoded = self.encode_result(result)
         except BaseException as error:  # noqa: BLE001 - encoding runs code of the result's class
@@ -138,6 +172,20 @@ class Execution:
         return UNKNOWN
 
     @staticmethod
+    def _broken_off(running: Running, error: BaseException, limit: asyncio.Timeout) -> Outcome:
+        """How an attempt ended that raised, ran out of time or was interrupted."""
+        task = running.task
+        running.context.canceled = True  # a thread may go on for a while, or not be interruptible
+        if running.interruption is not None:
+            running.interruption.strike()
+        if running.dropped and isinstance(error, asyncio.CancelledError):
+            raise error
+        if limit.expired():
+            late = TimeoutError(f"it ran longer than its timeout of {task.timeout:g} s")
+            return Outcome(task, error=late, failure_type="timeout")
+        return Outcome(task, error=error)
+
+    @staticmethod
     async def _publish(running: Running, result: Any) -> None:
         """A function that says so has its result in XCom too, before its task has finished."""
         name = running.task.function
@@ -152,10 +200,11 @@ class Execution:
             raise DecodeError(task.defect)
         return await self.inputs.fill(running) if task.header.inputs else task
 
-    def _work(self, task: Task[Any], context: TaskContext) -> Callable[[], Awaitable[Any]]:
+    def _work(self, task: Task[Any], running: Running) -> Callable[[], Awaitable[Any]]:
         """What to await for the result. Nothing of the task's own code runs yet."""
+        context = running.context
         if task.function is None:
-            return self._handler_work(task, context)
+            return self._handler_work(task, running)
         function = registry.get(task.function)
         args, kwargs = task.call_arguments()
         bound = function.fit(args, kwargs)
@@ -171,10 +220,18 @@ class Execution:
             enter(context)
             return function.invoke(bound, context)
 
-        return lambda: self.threads.run(in_thread)
+        return lambda: self._in_thread(running, in_thread, is_interruptible=function.interrupt)
 
-    def _handler_work(self, task: Task[Any], context: TaskContext) -> Callable[[], Awaitable[Any]]:
-        handler = self.handler
+    async def _in_thread(
+        self, running: Running, function: Callable[[], Any], *, is_interruptible: bool = True
+    ) -> Any:
+        interruption = running.interruption = Interruption(is_allowed=is_interruptible)
+        result = await self.threads.run(lambda: interruption.guard(function))
+        running.interruption = None  # what follows is on the loop
+        return result
+
+    def _handler_work(self, task: Task[Any], running: Running) -> Callable[[], Awaitable[Any]]:
+        handler, context = self.handler, running.context
         if handler is None:
             raise UnknownFunctionError(None)
         _ = task.payload  # undecodable ones fail here, as invalid
@@ -192,7 +249,7 @@ class Execution:
             enter(context)
             return plain(task)
 
-        return lambda: self.threads.run(in_thread)
+        return lambda: self._in_thread(running, in_thread, is_interruptible=handler.interrupt)
 
     async def _tell(
         self, handler: TaskHandler | AsyncTaskHandler, task: Task[Any], outcome: Outcome, duration: float

@@ -13,7 +13,12 @@ class TaskHandler(ABC):
     """Runs the tasks made by `Task.create`, in the worker's threads. Subclass it and give it to a worker.
 
     The `on_…` methods are told how each attempt ended; what they raise is logged and changes nothing.
+
+    Attributes:
+        interrupt: Whether `TaskInterrupted` may be raised in `process_task` when it is not wanted any more.
     """
+
+    interrupt: bool = True
 
     @abstractmethod
     def process_task(self, task: Task[Any]) -> Any:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fairque.core.exceptions import QueueClosedError, ScriptError, ServerError
 from fairque.core.models import TaskState
 from fairque.queue.checks import LONGEST_BATCH
-from fairque.queue.failure import UNKNOWN
+from fairque.queue.failure import UNKNOWN, error_text
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 from fairque.worker.outage import Outage
 
@@ -383,6 +383,6 @@ def _log_failure(ended: Outcome, state: TaskState) -> None:
         ended.task.user_id,
         ended.task.attempt,
         ended.failure_type,
-        ended.error,
+        error_text(ended.error or ""),
         "it will be retried" if state is TaskState.SCHEDULED else "it is in the dead letter queue",
     )

@@ -108,11 +108,10 @@ class Slots:
             return
         running.dropped = True
         running.context.canceled = True
-        if running.job is not None and self._execution.is_interruptible(running.task):
-            running.job.cancel()
+        self._execution.interrupt(running)
 
     def drop_all(self, owner: Owner) -> tuple[list[Task[Any]], list[asyncio.Task[None]]]:
-        """Drop everything that runs for an owner; a thread goes on, but nobody waits for it any more.
+        """Drop everything that runs for an owner; a thread may go on, but nobody waits for it any more.
 
         Returns:
             The tasks whose leases are still held, and the jobs that end soon, being canceled.

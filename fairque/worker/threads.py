@@ -79,8 +79,19 @@ class TaskThreads:
             return
         if error is None:
             future.set_result(value)
-        elif isinstance(error, StopIteration) or not isinstance(error, Exception):
-            # A future cannot carry the first, and SystemExit and its like would stop the loop.
-            future.set_exception(RuntimeError(f"the task raised {type(error).__name__}: {error}"))
         else:
-            future.set_exception(error)
+            future.set_exception(as_failure(error))
+
+
+def as_failure(error: BaseException) -> Exception:
+    """What a task raised, as something that only fails the task.
+
+    A future cannot carry a StopIteration, and SystemExit and its like would stop the loop.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    try:
+        text = f"the task raised {type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - a user's __str__ may do anything
+        text = f"the task raised {type(error).__name__}"
+    return RuntimeError(text).with_traceback(error.__traceback__)

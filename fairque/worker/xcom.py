@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from concurrent import futures
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import QueueClosedError
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
+from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager, XComManager
+from fairque.worker.interruption import held_off
 
 if TYPE_CHECKING:
     from fairque.core.calls import Flow
@@ -41,6 +45,10 @@ class WorkerXCom:
         Raises:
             QueueClosedError: The worker has ended meanwhile.
         """
+        with held_off():
+            return self._run_from_thread(flow)
+
+    def _run_from_thread(self, flow: Flow[Any]) -> Any:
         work = self.manager.run(flow)
         try:
             future = asyncio.run_coroutine_threadsafe(work, self.loop)
@@ -56,11 +64,35 @@ class WorkerXCom:
             raise QueueClosedError from None
 
 
+class ProcessXCom:
+    """The same in a process of the worker, which waits for the server itself. It connects at first use.
+
+    Args:
+        config: A pickled `FairQueueConfig`.
+    """
+
+    def __init__(self, config: bytes) -> None:
+        self._config = config
+
+    @cached_property
+    def _queue(self) -> TaskQueue:
+        return TaskQueue(pickle.loads(self._config))  # noqa: S301 - the parent's own
+
+    @property
+    def commands(self) -> QueueCommands:
+        """Builds the calls."""
+        return self._queue.commands
+
+    def run_from_thread(self, flow: Flow[Any]) -> Any:
+        """Drive a flow."""
+        return self._queue.run(flow)
+
+
 @dataclass(slots=True, eq=False)
 class AttemptXCom:
     """Opens the XCom of one attempt: a task's context holds it, and pays for no more if it is not used."""
 
-    worker: WorkerXCom
+    worker: WorkerXCom | ProcessXCom
     task: Task[Any]
 
     def __call__(self, context: TaskContext) -> XComManager | AsyncXComManager:
@@ -76,7 +108,7 @@ class AttemptXCom:
             here = asyncio.get_running_loop()
         except RuntimeError:
             here = None
-        if here is self.worker.loop:
+        if isinstance(self.worker, WorkerXCom) and here is self.worker.loop:
             return _AsyncTaskXCom(commands, self.worker)
         return _TaskXCom(commands, self.worker)
 
@@ -86,7 +118,7 @@ class AttemptXCom:
 
 
 class _TaskXCom(XComManager):
-    def __init__(self, commands: XComCommands, worker: WorkerXCom) -> None:
+    def __init__(self, commands: XComCommands, worker: WorkerXCom | ProcessXCom) -> None:
         self._owned = None
         self._use(commands, worker.run_from_thread)
 

@@ -301,7 +301,7 @@ def test_a_retried_attempt_overwrites(queue: TaskQueue, start: StartWorker) -> N
     assert queue.xcom("u").pull_all() == {"key": 3}
 
 
-@task(name="xcom.outlive", max_retries=0)
+@task(name="xcom.outlive", interrupt=False, max_retries=0)
 def outlive() -> None:
     xcom = current_task().xcom
     notes["started"] = True

@@ -265,6 +265,7 @@ PROGRAMS = (busy, opening, new_loop, old_loop, preloaded, embedded, multiprocess
 if __name__ == "__main__":
     what, socket, prefix = sys.argv[1:]
     settings = FairQueueConfig(
-        redis=RedisConfig(unix_socket_path=socket, allow_no_persistence=True), queue=QueueConfig(prefix=prefix, lease_seconds=5)
+        redis=RedisConfig(unix_socket_path=socket, allow_no_persistence=True),
+        queue=QueueConfig(prefix=prefix, lease_seconds=5),
     )
     print(json.dumps({run.__name__: run for run in PROGRAMS}[what](settings)))

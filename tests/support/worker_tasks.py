@@ -118,7 +118,7 @@ def return_unencodable() -> object:
     return object()
 
 
-@task(name="tests.slow_then_named", max_retries=0, timeout=0.1)
+@task(name="tests.slow_then_named", max_retries=0, timeout=0.1, interrupt=False)
 def outlive_timeout(journal: str) -> str:
     time.sleep(0.4)
     write(journal, "outlived")

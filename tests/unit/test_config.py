@@ -71,7 +71,9 @@ def test_the_defaults_are_the_documented_ones() -> None:
     assert (queue.max_payload_bytes, queue.max_retries, queue.max_crashes) == (1024 * 1024, 3, 3)
     assert (queue.max_xcom_bytes, queue.xcom_ttl) == (256 * 1024, 86400)
     assert queue.retention == Retention(finished=86400, failed=7 * 86400, canceled=3600)
-    assert config.worker == WorkerConfig(concurrency=10, graceful_shutdown_timeout=30, steal_targets=[])
+    assert config.worker == WorkerConfig(
+        concurrency=10, executor="thread", graceful_shutdown_timeout=30, steal_targets=[]
+    )
     assert (config.redis.host, config.redis.port, config.redis.db) == ("localhost", 6379, 0)
 
 
@@ -115,6 +117,7 @@ def test_a_lease_refuses_what_is_no_positive_number(value: object) -> None:
         ),
         (QueueConfig, {"retention": 5}, "retention: must be a mapping of keys to values"),
         (WorkerConfig, {"concurrency": 0}, "concurrency: must be greater than or equal to 1"),
+        (WorkerConfig, {"executor": "fork"}, "executor: must be 'thread' or 'process'"),
         (WorkerConfig, {"assigned_users": "acme"}, "assigned_users: must be a list of user ids"),
         (WorkerConfig, {"assigned_users": [42]}, "assigned_users: user id 42 must be text: put it in quotes"),
         (WorkerConfig, {"assigned_users": ["a", "b", "a"]}, "assigned_users: listed twice: 'a'"),
