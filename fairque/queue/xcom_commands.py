@@ -67,7 +67,8 @@ class XComCommands:
         name = _key(key)
         data = self._encode(key, value)
         ttl_ms = max(1, to_ms(self._config.xcom_ttl if ttl is None else check_ttl(ttl), "ttl"))
-        return self._writing("xcom_push", namespace, (name, data), _nothing, ttl_ms=ttl_ms)
+        script = "xcom_push" if self._fence is None else "xcom_push_running"
+        return self._writing(script, namespace, (name, data), _nothing, ttl_ms=ttl_ms)
 
     def push(
         self, key: str, value: Any, *, ttl: Seconds | None = None, namespace: str | None = None

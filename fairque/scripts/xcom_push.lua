@@ -5,15 +5,6 @@
 --   arguments: user, namespace, key (escaped), value
 -- Returns when it expires (ms). Refused with LEASELOST.
 --- @include "includes/shard"
---- @include "includes/xcom_write"
+--- @include "includes/xcom_put"
 
-local refused = refusal()
-if refused then
-  return refused
-end
-local name, value = ARGV[4], ARGV[5]
-local expires = now + opts.ttl_ms
-redis.call('SET', value_key(name), value, 'PXAT', expires)
-redis.call('ZADD', index, expires, name)
-settle_index()
-return expires
+return put(ARGV[4], ARGV[5])

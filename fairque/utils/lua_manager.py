@@ -180,6 +180,8 @@ class _BaseLuaScriptManager:
     @staticmethod
     def _translate(error: Exception, script: str) -> Exception:
         """The FairQueue error that a client or server error means."""
+        if isinstance(error.__cause__, redis_errors.AuthenticationError):
+            error = error.__cause__  # which the asyncio client hides in a lost connection
         for kind, meaning in _SERVER_ERRORS:
             if isinstance(error, kind):
                 return meaning(_advice(meaning, error))

@@ -194,3 +194,10 @@ def test_the_list_of_commands_says_of_each_what_it_does_in_a_whole_line(
     for line in listed:
         assert line.endswith(".")
         assert not line.endswith("...")
+
+
+def test_acl_prints_the_rule_for_one_queue_without_asking_the_server(run: Run) -> None:
+    done = run("acl", "--user", "billing", "--queue", "mail", "--url", "redis://127.0.0.1:1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ACL SETUSER billing reset on >PASSWORD ~fq:{mail:* &fq:{mail:* ")
+    assert run("acl", "--user", "two words").returncode == 2

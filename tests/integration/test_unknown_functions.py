@@ -147,9 +147,9 @@ def test_a_worker_without_a_handler_leaves_such_tasks_to_those_that_have_one(
     config: FairQueueConfig, start: StartWorker
 ) -> None:
     with TaskQueue(config) as queue:
-        start()
         handle = queue.push(Task.create(user_id="acme", payload={"a": 1}))
-        until(lambda: handle.state() is TaskState.SCHEDULED, "it was handed back")
+        with Worker(config):
+            until(lambda: handle.state() is TaskState.SCHEDULED, "it was handed back")
         start(handler=Doubler())
         assert handle.result(timeout=10) == {"a": 2}
 

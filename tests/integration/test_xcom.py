@@ -519,7 +519,7 @@ def test_a_push_of_an_attempt_is_one_call_that_others_may_send_along(queue: Task
     push(queue, "u", "t")
     task = popped(queue)
     call = fenced(queue, task).push_call("key", [1], ttl=5, namespace="n")
-    assert call.script == "xcom_push"
+    assert call.script == "xcom_push_running"
     with TaskQueue(queue.config) as other:
         other.manager.execute(call)
     assert queue.xcom("u").pull_all("n") == {"key": [1]}

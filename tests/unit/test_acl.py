@@ -62,5 +62,6 @@ def test_what_may_still_be_said_to_a_full_server() -> None:
     assert by_flag["flags=allow-oom"] == {
         *("claim", "finish", "fail", "unknown", "release", "reclaim", "heartbeat", "cancel", "cleanup"),
         *("configure", "open", "refresh", "set_policy", "pause", "xcom_delete", "xcom_clear"),
+        "xcom_push_running",
     }
     assert by_flag.keys() == {"", "flags=allow-oom", "flags=no-writes"}
