@@ -13,6 +13,7 @@ from fairque import __version__
 from fairque.cli.demo import demo
 from fairque.cli.graph import graph
 from fairque.cli.looking import explain, stats, users
+from fairque.cli.repair import repair
 from fairque.cli.simulate import simulate
 from fairque.cli.user import pause, resume, user
 from fairque.cli.worker import worker
@@ -23,7 +24,7 @@ class InOrder(TyperGroup):
     """Shows the commands in this order; typer would put the groups first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume")
+        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume", "repair")
         return sorted(super().list_commands(ctx), key=lambda name: first.index(name) if name in first else 99)
 
 
@@ -73,6 +74,7 @@ IN_SHORT: dict[Callable[..., None], str] = {
     graph: "Show what depends on a task, and what it depends on.",
     pause: "Start no more tasks of anybody, say during a migration.",
     resume: "Let a paused queue go on.",
+    repair: "Make the queue whole again after a loss of data.",
     demo: "Watch real work of many users finish in fair order.",
     simulate: "Try out on paper what fair order does to your users' waits.",
 }
