@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from fairque.core.records import RepairReport
 
 STILL_WRONG = 1  # the exit code
-FIRST_WORD, ON_TERMINAL, IN_LOG = 1.0, 0.2, 10.0  # seconds until the first line of progress, and between two
+FIRST_WORD = 1.0  # seconds until progress is told
+ON_TERMINAL, IN_LOG = 0.2, 10.0  # seconds between two lines of it
 
 
 class Progress:
@@ -56,9 +57,9 @@ def repair(
 ) -> None:
     """Find what a loss of data has left behind, and make everything follow from the tasks again.
 
-    Run it after a server came back with an older or a damaged append-only file, after a failover that lost writes,
-    or after keys were deleted by hand or evicted. Workers and pushes may go on meanwhile. A task whose record is
-    there is never lost: in no place, it is queued again. What names no task is removed.
+    Run it after a server came back with an older or a damaged append-only file, after a failover that lost
+    writes, or after keys were deleted by hand or evicted. Workers and pushes may go on meanwhile. A task whose
+    record is there is never lost: in no place, it is queued again. What names no task is removed.
 
     Exits with 1 where something is wrong afterwards; after --dry-run, where anything is wrong.
 

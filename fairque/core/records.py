@@ -164,7 +164,7 @@ class RepairReport(msgspec.Struct, frozen=True):
 
     Attributes:
         tasks, users: How many were looked at.
-        remaining: What is still wrong, of all kinds: after a dry run as much as was found, else normally nothing.
+        remaining: What is still wrong, of all kinds: after a dry run as much as was found, else nothing.
         lost: Entries of lanes, leases and other places that name no task.
         homeless: Tasks that were in no place: queued again, or put where their run says that they ended.
         doubled: Tasks that were in several places: the one that is furthest in a task's life was kept.
@@ -174,7 +174,8 @@ class RepairReport(msgspec.Struct, frozen=True):
         leftovers: Keys, and entries, without what they belong to.
         edges: Dependencies that did not stand alike at both ends, or whose end was not told.
         counters: Users whose counters did not say where their tasks are.
-        derived: Users that were not where their tasks and their policy put them: ring, throttled, groups, index.
+        derived: Users that were not where their tasks and their policy put them: ring, throttled, groups,
+            index.
         shard: Things that the shard keeps once: totals, clock, settings, the wake-up.
         xcom: Values that the index of their namespace did not tell of as they are.
         keys: Keys of a type that no script can read; they were removed.

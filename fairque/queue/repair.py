@@ -1,7 +1,7 @@
-"""Repair: what a shard keeps twice is compared with its tasks, and made to follow from them again. No I/O here.
+"""Repair: what a shard derives from its tasks is compared with them, and made to follow again. No I/O here.
 
-Everything is looked at by scripts that cannot write. Only what they found is mended, by scripts that judge it anew and
-mend it in one step, so that workers and pushes may go on meanwhile; and then all is looked at once more.
+Everything is looked at by scripts that cannot write. Only what they found is mended, by scripts that judge it
+anew and mend it in one step, so that workers and pushes may go on meanwhile; then all is looked at once more.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class RepairCommands:
 
         `progress` is told what is done, and how many of that so far.
         """
-        tell = progress or (lambda what, done: None)
+        tell = progress or _tell_nobody
         found = first = yield from self._look(tell)
         kinds = Counter(first.kinds)
         for _ in range(0 if dry_run else ROUNDS):
@@ -131,9 +131,9 @@ class RepairCommands:
     def _look(self, tell: Progress) -> Flow[Found]:
         found = Found()
         names = yield from self._names(found, tell)
-        wrong, blocks = yield self._call("repair_shard", {})
-        found.kinds["shard"] += wrong
-        found.is_blocked = bool(blocks) or found.kinds["keys"] > 0
+        if found.kinds["keys"] == 0:
+            found.kinds["shard"], found.is_blocked = yield self._call("repair_shard", {})
+        found.is_blocked = bool(found.is_blocked or found.kinds["keys"])
         if found.is_blocked:
             return found
         yield from self._look_at_entries(names, found, tell)
@@ -180,7 +180,7 @@ class RepairCommands:
             options = {"of": of, "cursor": cursor, "limit": ENTRIES}
             reply, entries, tally = yield self._call("repair_entries", options, (key, *args))
             suspects.update(dict.fromkeys(entries))
-            numbers.update({user: number for user, number in groups(tally, 2)})
+            numbers.update(dict(groups(tally, 2)))
             cursor = reply.decode()
             if cursor == "0":
                 return list(suspects), numbers
@@ -297,6 +297,10 @@ class RepairCommands:
         for _, chunk in _chunks(list(found.keys), MENDED):
             yield self._call("mend_shard", {"last_ms": LAST_MS}, _flat(chunk))
         yield self._call("mend_shard", {"balance": balance})
+
+
+def _tell_nobody(_what: str, _done: int) -> None:
+    pass
 
 
 def _as_it_is(reply: Any) -> Any:

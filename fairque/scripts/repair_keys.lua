@@ -33,6 +33,9 @@ end
 
 local function is_misplaced_value(key, rest)
   local user, space, name = string.match(rest, '^([^:]+):([^:]+):([^:]+)$')
+  if has_wrong_type('xcoms:' .. user .. ':' .. space) then
+    return false -- it will be, once that has gone
+  end
   local ends = redis.call('PEXPIRETIME', key)
   local entry = tonumber(redis.call('ZSCORE', root .. 'xcoms:' .. user .. ':' .. space, name) or nil)
   return ends == -1 or (ends ~= -2 and ends ~= entry)

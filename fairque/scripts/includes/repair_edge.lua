@@ -33,10 +33,10 @@ local function wanted(edge)
   if not edge.task.is_known then
     return nil, nil
   end
-  if edge.task.place == 'canceled' then
-    return b or (not edge.is_gate and e and (e > SETTLED and OPEN or MET)) or nil, e
-  end
   local is_open = b == OPEN or (not b and e ~= nil and e > SETTLED)
+  if is_open and edge.task.place == 'canceled' then
+    return OPEN, e -- it waits for nothing any more, and its edges stay as they were
+  end
   if is_open and may_wait(edge.task) then
     return OPEN, (e and e > SETTLED) and e or policy_of_task(edge.task.member)
   end

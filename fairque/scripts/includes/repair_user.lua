@@ -146,7 +146,7 @@ local function is_in_its_ring(user, ready)
   local is_capped = policy.max_concurrency and user.in_flight >= policy.max_concurrency
   local is_eligible, due = eligible(user, ready)
   if until_when and ready > 0 and policy.rate and not policy.paused and not is_capped then
-    return not user.ring_v and tonumber(until_when) <= (due or now)
+    return not user.ring_v and is_number(until_when) and tonumber(until_when) <= (due or now)
   end
   return is_eligible == (user.ring_v ~= nil) and not until_when and not due
     and (not user.ring_v or (user.ring_v == user.stored[1] and is_number(user.ring_v)))
