@@ -20,7 +20,7 @@ ON_TERMINAL, IN_LOG = 0.2, 10.0  # seconds between two lines of it
 
 
 class Progress:
-    """Tells on stderr how far long work has come: in one line of a terminal, else now and then in a new one."""
+    """Tells on stderr how far long work has come: in one line of a terminal, else in a new one at times."""
 
     def __init__(self) -> None:
         self._on_terminal = sys.stderr.isatty()
@@ -58,8 +58,8 @@ def repair(
     """Find what a loss of data has left behind, and make everything follow from the tasks again.
 
     Run it after a server came back with an older or a damaged append-only file, after a failover that lost
-    writes, or after keys were deleted by hand or evicted. Workers and pushes may go on meanwhile. A task whose
-    record is there is never lost: in no place, it is queued again. What names no task is removed.
+    writes, or after keys were deleted by hand or evicted. Workers and pushes may go on meanwhile. No task is
+    lost whose record is there: one in no place is queued again. What names no task is removed.
 
     Exits with 1 where something is wrong afterwards; after --dry-run, where anything is wrong.
 
@@ -93,8 +93,6 @@ def _tell(root: str, found: RepairReport) -> None:
     elif found.dry_run:
         typer.echo("Nothing was changed: fairque repair without --dry-run mends what can be.")
     elif found.remaining:
-        typer.echo(
-            f"Still wrong: {found.remaining:,}. Run fairque repair again; what stays then is a fault to report."
-        )
+        typer.echo(f"Still wrong: {found.remaining:,}. Run fairque repair again; report what stays then.")
     else:
         typer.echo("What can be mended is.")

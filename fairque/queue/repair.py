@@ -7,20 +7,20 @@ anew and mend it in one step, so that workers and pushes may go on meanwhile; th
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from fairque.core.calls import Call
-from fairque.core.keys import unescape
-from fairque.core.records import RepairReport
+from fairque.queue.repair_findings import COUNTED, Found, Names, report
 from fairque.queue.replies import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from fairque.core.calls import Flow
+    from fairque.core.records import RepairReport
+    from fairque.queue.repair_findings import Pair
 
     Progress: TypeAlias = Callable[[str, int], None]
 
@@ -37,56 +37,9 @@ WALKED = 20_000
 
 ROUNDS = 5  # what is mended may show what was hidden by it
 LAST_MS = 600_000  # for what should expire and does not
-SHOWN = 5  # names in one problem
-COUNTED = ("leases", "scheduled", "deferred", "failed")
 PLACES = (*COUNTED, "finished", "canceled")
 NAMES = ("ring", "throttled", "users")
 OF_USERS = ("user", "policy", "costs", "groups", "idle_groups")
-
-Pair: TypeAlias = tuple[bytes, bytes]
-
-
-@dataclass
-class Found:
-    """What one look has found: what to hand to the scripts that mend, and how many of each kind."""
-
-    kinds: Counter[str] = field(default_factory=Counter)
-    tasks: dict[Pair, int] = field(default_factory=dict)  # member and lane's group, and when it was made
-    edges: dict[Pair, None] = field(default_factory=dict)
-    users: dict[bytes, None] = field(default_factory=dict)
-    values: dict[tuple[bytes, bytes, bytes], None] = field(default_factory=dict)
-    keys: dict[Pair, None] = field(default_factory=dict)  # why it is to go, and its name
-    unknown: list[bytes] = field(default_factory=list)
-    looked_at: Counter[str] = field(default_factory=Counter)
-    is_blocked: bool = False  # by what no script can read: the rest was not looked at
-
-    @property
-    def size(self) -> int:
-        return self.kinds.total()
-
-
-@dataclass
-class Names:
-    """The names of a shard's keys by kind, and how many tasks of each user its sets hold."""
-
-    of: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
-    numbers: dict[str, Counter[bytes]] = field(
-        default_factory=lambda: {place: Counter() for place in COUNTED}
-    )
-    users: dict[bytes, None] = field(default_factory=dict)
-
-    def kind(self, name: str) -> dict[bytes, None]:
-        return self.of.get(name.encode(), {})
-
-    def groups(self) -> dict[bytes, list[bytes]]:
-        """The groups of each user that have a lane."""
-        found: dict[bytes, list[bytes]] = {}
-        for lane in self.kind("lane"):
-            user, _, group = lane.partition(b":")
-            found.setdefault(user, [])
-            if group:
-                found[user].append(group)
-        return found
 
 
 class RepairCommands:
@@ -121,7 +74,7 @@ class RepairCommands:
             found = yield from self._look(tell)
             if was_blocked:  # what is seen only now was wrong before
                 kinds += found.kinds
-        return _report(kinds, found, dry_run=dry_run)
+        return report(kinds, found, dry_run=dry_run)
 
     def _call(self, script: str, options: Mapping[str, Any], args: Iterable[Any] = ()) -> Call[Any]:
         return Call(script, self._root, (msgspec.json.encode(options), *args), _as_it_is)
@@ -332,38 +285,3 @@ def _user(name: bytes, names: Names, lanes: Mapping[bytes, list[bytes]]) -> list
     """A user as the scripts are told of it."""
     of_user = lanes.get(name, [])
     return [name, *(names.numbers[place][name] for place in COUNTED), len(of_user), *of_user]
-
-
-WORDS = {
-    "lost": "names of tasks in lanes, leases or sets that have no record",
-    "homeless": "tasks in no place",
-    "doubled": "tasks in several places",
-    "misplaced": "tasks in a place that cannot be theirs",
-    "unreadable": "live tasks with a record that cannot be read",
-    "runs": "runs that contradict the place of their task",
-    "leftovers": "keys or entries without what they belong to",
-    "edges": "dependencies that do not stand alike at both ends, or with an end that was not told",
-    "counters": "users with counters that differ from their tasks",
-    "derived": "users out of place in the ring, the throttled, the index or their groups",
-    "shard": "wrong totals, settings or clocks of the shard",
-    "xcom": "values of XCom that differ from their index",
-    "keys": "keys of a type that no script can read",
-}
-
-
-def _report(kinds: Counter[str], last: Found, *, dry_run: bool) -> RepairReport:
-    problems = [f"{words}: {kinds[kind]:,}" for kind, words in WORDS.items() if kinds[kind]]
-    if last.is_blocked:
-        problems.append("what no script can read hides the rest: once it is gone, repair will look at that")
-    if last.unknown:
-        shown = ", ".join(unescape(name.decode(errors="replace")) for name in sorted(last.unknown)[:SHOWN])
-        more = ", …" if len(last.unknown) > SHOWN else ""
-        problems.append(f"keys of no known kind, which stay: {len(last.unknown):,} ({shown}{more})")
-    return RepairReport(
-        dry_run=dry_run,
-        tasks=last.looked_at["tasks"],
-        users=last.looked_at["users"],
-        remaining=last.size,
-        problems=tuple(problems),
-        **{kind: kinds[kind] for kind in WORDS},
-    )

@@ -1,4 +1,4 @@
-"""A rich state of a queue, and what can happen to its keys by hand, by eviction, or in a file that was cut."""
+"""A rich state of a queue, and what can happen to its keys by hand or by eviction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLICIES = {
 
 
 def enrich(queue: TaskQueue, rng: random.Random) -> None:
-    """Tasks of many users in every state, dependencies, a graph of which the last part is missing, and XCom."""
+    """Tasks of many users in every state, dependencies, a graph that came in part, and XCom."""
     for user, policy in POLICIES.items():
         queue.set_policy(user, policy)
     for user in USERS:
@@ -117,20 +117,21 @@ def delete_a_kind(raw: Redis, root: str, rng: random.Random) -> None:
 
 def delete_a_field(raw: Redis, root: str, rng: random.Random) -> None:
     key = _some(raw, root, rng, b"hash")
-    raw.hdel(key, rng.choice(sorted(raw.hkeys(key))))  # type: ignore[type-var, arg-type]
+    raw.hdel(key, rng.choice(sorted(raw.hkeys(key))))
 
 
 def spoil_a_field(raw: Redis, root: str, rng: random.Random) -> None:
     key = _some(raw, root, rng, b"hash")
     if key[len(root) + 1 :].split(b":")[0] in BRIEF:
         return
-    field = rng.choice(sorted(raw.hkeys(key)))  # type: ignore[type-var, arg-type]
-    raw.hset(key, field, rng.choice(["", "x", "17", "-3", "inf", "nan"]))  # type: ignore[arg-type]
+    field = rng.choice(sorted(raw.hkeys(key)))
+    raw.hset(key, field, rng.choice(["", "x", "17", "-3", "inf", "nan"]))
 
 
 def remove_an_entry(raw: Redis, root: str, rng: random.Random) -> None:
     key = _some(raw, root, rng, b"zset")
-    raw.zrem(key, rng.choice(raw.zrange(key, 0, -1)))  # type: ignore[arg-type]
+    members: list[bytes] = raw.zrange(key, 0, -1)  # type: ignore[assignment]
+    raw.zrem(key, rng.choice(members))
 
 
 def change_a_score(raw: Redis, root: str, rng: random.Random) -> None:
