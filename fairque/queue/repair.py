@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 # Of one script, to bound how long the server is busy with it.
 KEYS = 500
 ENTRIES = 1_000
-TASKS = 200
+TASKS = 100
 EDGES = 500
 EDGE_KEYS = 200
 USERS = 50
