@@ -46,7 +46,7 @@ from fairque.core.exceptions import (
 from fairque.core.function import TaskFunction
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline, parallel, sequential
-from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, UserStats
+from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, RepairReport, UserStats
 from fairque.core.retry import Retry
 from fairque.core.task_graph import GraphNode, TaskGraph
 from fairque.core.xcom import xcom_pull, xcom_push, xcom_task
@@ -109,6 +109,7 @@ __all__ = [
     "QueueHealth",
     "QueueStats",
     "RedisConfig",
+    "RepairReport",
     "ResultExpiredError",
     "ResultTimeoutError",
     "Retention",

@@ -14,6 +14,7 @@ from fairque.cli.acl import acl
 from fairque.cli.demo import demo
 from fairque.cli.graph import graph
 from fairque.cli.looking import explain, stats, users
+from fairque.cli.repair import repair
 from fairque.cli.simulate import simulate
 from fairque.cli.user import pause, resume, user
 from fairque.cli.worker import worker
@@ -24,7 +25,7 @@ class InOrder(TyperGroup):
     """Shows the commands in this order; typer would put the groups first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume", "acl")
+        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume", "repair", "acl")
         return sorted(super().list_commands(ctx), key=lambda name: first.index(name) if name in first else 99)
 
 
@@ -75,6 +76,7 @@ IN_SHORT: dict[Callable[..., None], str] = {
     pause: "Start no more tasks of anybody, say during a migration.",
     resume: "Let a paused queue go on.",
     acl: "Print the ACL rule for a user of the server with the least rights.",
+    repair: "Make the queue whole again after a loss of data.",
     demo: "Watch real work of many users finish in fair order.",
     simulate: "Try out on paper what fair order does to your users' waits.",
 }

@@ -157,3 +157,51 @@ class QueueHealth(msgspec.Struct, frozen=True):
     version: str
     workers: int
     overdue_leases: int
+
+
+class RepairReport(msgspec.Struct, frozen=True):
+    """What a repair has found wrong, and mended unless it was a `dry_run`.
+
+    Attributes:
+        tasks, users: How many were looked at.
+        remaining: What is still wrong, of all kinds: after a dry run as much as was found, else nothing.
+        lost: Entries of lanes, leases and other places that name no task.
+        homeless: Tasks that were in no place: queued again, or put where their run says that they ended.
+        doubled: Tasks that were in several places: the one that is furthest in a task's life was kept.
+        misplaced: Tasks in a place that cannot be theirs.
+        unreadable: Live tasks whose record cannot be read: they went to the dead letter queue.
+        runs: Runs that contradict where their task is.
+        leftovers: Keys, and entries, without what they belong to.
+        edges: Dependencies that did not stand alike at both ends, or whose end was not told.
+        counters: Users whose counters did not say where their tasks are.
+        derived: Users that were not where their tasks and their policy put them: ring, throttled, groups,
+            index.
+        shard: Things that the shard keeps once: totals, clock, settings, the wake-up.
+        xcom: Values that the index of their namespace did not tell of as they are.
+        keys: Keys of a type that no script can read; they were removed.
+        problems: All of it in sentences, and what stays since nobody can judge it.
+    """
+
+    dry_run: bool
+    tasks: int
+    users: int
+    remaining: int
+    lost: int
+    homeless: int
+    doubled: int
+    misplaced: int
+    unreadable: int
+    runs: int
+    leftovers: int
+    edges: int
+    counters: int
+    derived: int
+    shard: int
+    xcom: int
+    keys: int
+    problems: tuple[str, ...]
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.problems

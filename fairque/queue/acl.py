@@ -11,11 +11,12 @@ if TYPE_CHECKING:
 
 # What the scripts call: the server checks that against the user who runs them.
 IN_SCRIPTS = (
-    *("exists", "get", "getrange", "set", "unlink", "persist", "pexpire", "pexpireat"),
+    *("exists", "get", "getrange", "set", "unlink", "persist", "pexpire", "pexpireat", "pexpiretime"),
     *("hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hmget", "hset", "hsetnx"),
     *("zadd", "zcard", "zcount", "zmscore", "zpopmin", "zrange", "zrangebyscore", "zrank", "zrem"),
     *("zremrangebyrank", "zremrangebyscore", "zrevrange", "zscan", "zscore"),
-    *("sadd", "smembers", "srem", "llen", "rpush", "publish", "info", "time"),
+    *("sadd", "smembers", "srem", "llen", "ltrim", "rpush", "publish", "info", "time"),
+    *("scan", "ttl", "type"),  # of a repair
 )
 # What clients say: they run scripts, block on a wake-up, and listen for ended tasks.
 OF_CLIENTS = ("evalsha", "eval", "blpop", "subscribe", "unsubscribe", "ping", "select", "client|setname")

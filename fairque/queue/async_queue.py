@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fairque.core.config import FairQueueConfig
     from fairque.core.header import OnUpstreamFailure
     from fairque.core.models import Dependencies, Dependency
-    from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
+    from fairque.core.records import Explanation, QueueHealth, QueueStats, RepairReport, UserStats
     from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
@@ -216,6 +216,9 @@ class AsyncTaskQueue:
 
     async def cleanup_expired_tasks(self, limit: int = 1000) -> int:
         return await self.run(self.commands.cleanup(limit))
+
+    async def repair(self, *, dry_run: bool = False) -> RepairReport:
+        return await self.run(self.commands.repair(dry_run=dry_run))
 
     # --- shares and limits ---
 

@@ -25,6 +25,7 @@ from fairque.queue.failure import UNKNOWN, history_entry, retry_delay
 from fairque.queue.fitness import ServerCheck
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.pushing import PushCommands
+from fairque.queue.repair import RepairCommands
 from fairque.queue.replies import Claim, Fate
 from fairque.queue.xcom_commands import XComCommands
 
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fairque.core.config import QueueConfig
-    from fairque.core.records import Explanation, QueueHealth, UserStats
+    from fairque.core.records import Explanation, QueueHealth, RepairReport, UserStats
     from fairque.core.user_policy import UserPolicy
+    from fairque.queue.repair import Progress
 
 T = TypeVar("T")
 
@@ -263,6 +265,16 @@ class ShardCommands(PushCommands, GraphCommands):
             **self._ending,
         )
         return self._call("cleanup", (options,), replies.read_cleaned)
+
+    def repair(self, *, dry_run: bool = False, progress: Progress | None = None) -> Flow[RepairReport]:
+        """Make what is derived follow from the tasks again; `progress` is told what is done so far."""
+        shard = RepairCommands(
+            self._root,
+            self._ending,
+            lease_ms=self._lease_ms(None),
+            ttl_ms=to_ms(self.config.xcom_ttl, "xcom_ttl"),
+        )
+        return shard.repair(dry_run=dry_run, progress=progress)
 
     def workers(self) -> Call[list[str]]:
         """The ids of the workers that live, up to a thousand of them."""

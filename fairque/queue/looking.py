@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairque.core.keys import unescape
-from fairque.core.records import QueueHealth, QueueStats, UserStats
+from fairque.core.records import QueueHealth, QueueStats, RepairReport, UserStats
 from fairque.queue.fitness import NO_PERSISTENCE, evicts_by, is_volatile, read_info
 from fairque.queue.replies import groups
 
@@ -178,3 +178,16 @@ def worst(found: Sequence[QueueHealth]) -> QueueHealth:
         workers=max(health.workers for health in found),
         overdue_leases=sum(health.overdue_leases for health in found),
     )
+
+
+def sum_of(reports: Sequence[RepairReport]) -> RepairReport:
+    """What the repairs of all shards have found."""
+    first, *others = reports
+    for report in others:
+        counts = {
+            field: getattr(first, field) + getattr(report, field)
+            for field in RepairReport.__struct_fields__
+            if field != "dry_run"
+        }
+        first = msgspec.structs.replace(first, **counts)
+    return first

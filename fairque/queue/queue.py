@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fairque.core.config import FairQueueConfig
     from fairque.core.header import OnUpstreamFailure
     from fairque.core.models import Dependencies, Dependency
-    from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
+    from fairque.core.records import Explanation, QueueHealth, QueueStats, RepairReport, UserStats
     from fairque.core.task_graph import TaskGraph
     from fairque.core.units import Moment, Seconds
     from fairque.core.user_policy import UserPolicy
@@ -387,6 +387,23 @@ class TaskQueue:
             How many were removed.
         """
         return self.run(self.commands.cleanup(limit))
+
+    def repair(self, *, dry_run: bool = False) -> RepairReport:
+        """Find what a loss of data has left behind, and make what is derived follow from the tasks again.
+
+        Safe while workers run and others push. No task is lost whose record is there: one that is in no place
+        is queued again, or put where its run says that it ended.
+
+        Args:
+            dry_run: Only look.
+
+        Returns:
+            What was found, by kind; `is_clean` where nothing was wrong.
+
+        Raises:
+            ServerError: The server refused or could not be reached; repair may be run again.
+        """
+        return self.run(self.commands.repair(dry_run=dry_run))
 
     # --- shares and limits ---
 

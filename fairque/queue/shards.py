@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from fairque.core.config import FairQueueConfig, QueueConfig
     from fairque.core.pipeline import Pipeline
     from fairque.core.pipeline_build import BuiltPipeline
-    from fairque.core.records import QueueHealth, QueueStats, UserStats
+    from fairque.core.records import QueueHealth, QueueStats, RepairReport, UserStats
     from fairque.core.user_policy import UserPolicy
+    from fairque.queue.repair import Progress
     from fairque.queue.replies import Claim
 
 T = TypeVar("T")
@@ -253,6 +254,14 @@ class QueueCommands:
         """Pause the whole queue, or let it go on."""
         for shard in self.shards:
             yield shard.policies.pause(paused=paused)
+
+    def repair(self, *, dry_run: bool = False, progress: Progress | None = None) -> Flow[RepairReport]:
+        """Make what is derived follow from the tasks again, shard by shard."""
+        reports = []
+        for shard in self.shards:
+            report = yield from shard.repair(dry_run=dry_run, progress=progress)
+            reports.append(report)
+        return looking.sum_of(reports)
 
     # --- looking ---
 

@@ -11,8 +11,7 @@
 -- Returns 1 for each task that was created, 0 for each that was known and stays as it is.
 --- @include "includes/shard"
 --- @include "includes/tick"
---- @include "includes/record"
---- @include "includes/lane"
+--- @include "includes/header"
 --- @include "includes/users"
 --- @include "includes/schedule"
 --- @include "includes/room"
@@ -24,33 +23,11 @@ local function bad(index, reason)
   return redis.error_reply('BADTASK ' .. (index - 1) .. ' ' .. reason)
 end
 
-local WHOLE = { 'delay', 'execute_after', 'expires_at', 'timeout', 'max_retries', 'created_at' }
-
-local function is_whole(value)
-  -- Below 9e12 a number of milliseconds is exact in microseconds.
-  return value == nil or (type(value) == 'number' and value >= 0 and value < 9e12 and value % 1 == 0)
-end
-
 for i = 1, size do
   local readable, header = pcall(header_of, ARGV[3 * i + 1])
-  if not readable or type(header) ~= 'table' then
-    return bad(i, 'its header is not a JSON object')
-  end
-  local priority = priority_of(header)
-  if type(priority) ~= 'number' or priority < 1 or priority > CRITICAL or priority % 1 ~= 0 then
-    return bad(i, 'its priority is not a whole number from 1 to 6')
-  end
-  for _, name in ipairs(WHOLE) do
-    if not is_whole(header[name]) then
-      return bad(i, 'its ' .. name .. ' is not a whole number from 0 on')
-    end
-  end
-  if type(group_of(header)) ~= 'string' then
-    return bad(i, 'its group is not a string')
-  end
-  local on_failure = header.on_upstream_failure or 'wait'
-  if on_failure ~= 'wait' and on_failure ~= 'cancel' and on_failure ~= 'run' then
-    return bad(i, 'its on_upstream_failure is not wait, cancel or run')
+  local reason = problem_of_header(readable and header)
+  if reason then
+    return bad(i, reason)
   end
   headers[i] = header
 end

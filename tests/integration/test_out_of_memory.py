@@ -202,7 +202,7 @@ def test_a_running_attempt_may_share_data_and_nobody_else(server: OwnServer, raw
         push(queue, "u", "t")
         running: Task[Any] = popped(queue)
         with full(raw):
-            queue.run(queue.commands.xcom("u", attempt=running).push("key", "value"))
+            queue.run(queue.commands.shards[0].xcom("u", attempt=running).push("key", "value"))
             assert queue.xcom("u").pull("key") == "value"
             with pytest.raises(ServerOutOfMemoryError):
                 queue.xcom("u").push("key", "another")

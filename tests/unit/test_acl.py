@@ -63,5 +63,6 @@ def test_what_may_still_be_said_to_a_full_server() -> None:
         *("claim", "finish", "fail", "unknown", "release", "reclaim", "heartbeat", "cancel", "cleanup"),
         *("configure", "open", "refresh", "set_policy", "pause", "xcom_delete", "xcom_clear"),
         "xcom_push_running",
+        *("mend_edges", "mend_shard", "mend_tasks", "mend_users", "mend_xcom"),
     }
     assert by_flag.keys() == {"", "flags=allow-oom", "flags=no-writes"}
