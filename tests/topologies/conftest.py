@@ -1,0 +1,72 @@
+"""Topologies of real server processes, one of each for all tests; each test has its own prefix."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig
+from tests.support.cluster import Cluster
+from tests.support.topologies import (
+    Sentinels,
+    Standalone,
+    Topology,
+    running_cluster,
+    running_sentinels,
+    running_standalone,
+)
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def standalone() -> Iterator[Standalone]:
+    with running_standalone() as topology:
+        yield topology
+
+
+@pytest.fixture(scope="session")
+def sentinels() -> Iterator[Sentinels]:
+    with running_sentinels() as topology:
+        yield topology
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    with running_cluster() as topology:
+        yield topology
+
+
+@pytest.fixture(scope="session")
+def sentinel_config(sentinels: Sentinels) -> RedisConfig:
+    return sentinels.config()
+
+
+@pytest.fixture(scope="session")
+def cluster_config(cluster: Cluster) -> RedisConfig:
+    return cluster.config()
+
+
+@pytest.fixture(params=["standalone", "sentinels", "cluster"])
+def topology(request: pytest.FixtureRequest) -> Topology:
+    found: Topology = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def prefix() -> str:
+    return f"test-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture
+def make_config(topology: Topology, prefix: str) -> Callable[..., FairQueueConfig]:
+    """The test's configuration on the topology under test, with changed settings of the queue."""
+
+    def make(**settings: Any) -> FairQueueConfig:
+        return FairQueueConfig(redis=topology.config(), queue=QueueConfig(prefix=prefix, **settings))
+
+    return make
