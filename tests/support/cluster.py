@@ -111,7 +111,8 @@ class Cluster:
         numbers = [number for bounds in ranges for number in bounds]
         target_id = self.node_id(target)
         with source.client() as client:
-            client.execute_command("CLUSTER MIGRATESLOTS", "SLOTSRANGE", *numbers, "NODE", target_id)
+            order = ("CLUSTER MIGRATESLOTS", "SLOTSRANGE", *numbers, "NODE", target_id)
+            client.execute_command(*order)
             until_true(lambda: _have_moved(client), "the slots are moved", within=within)
         last = ranges[-1][1]
         until_true(
