@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redis import exceptions as redis_errors
@@ -31,6 +31,7 @@ from fairque.core.exceptions import (
 )
 from fairque.core.keys import split_member, unescape
 from fairque.utils.listener import Ear, ThreadListener
+from fairque.utils.patience import Patience
 from fairque.utils.script_loader import ScriptLoader
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
     (redis_errors.AskError, SlotMovedError),
     (redis_errors.ClusterDownError, ServerUnavailableError),
     (redis_errors.TryAgainError, ServerUnavailableError),
+    (redis_errors.ClusterError, ServerUnavailableError),
     (redis_errors.ConnectionError, ServerUnavailableError),
     (redis_errors.TimeoutError, ServerUnavailableError),
     (redis_errors.RedisClusterException, ServerUnavailableError),
@@ -103,6 +105,7 @@ CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OS
 _shared_loader = ScriptLoader()
 
 
+PAUSE_AFTER_REFUSAL = 0.1  # seconds, after a node would not wait for a wake-up
 LONGEST_BLOCK = 5.0  # seconds that a connection blocks at a time; flows that wait longer wait again
 DEFAULT_PATIENCE = 5.0  # seconds to wait for a reply where no socket_timeout is set
 
@@ -110,15 +113,13 @@ DEFAULT_PATIENCE = 5.0  # seconds to wait for a reply where no socket_timeout is
 class _BaseLuaScriptManager:
     """What both drivers share: which script a call means, what an error means, what is worth a repeat."""
 
-    # Repeats of an idempotent call whose reply was lost, and the longest pause before one.
-    RETRIES = 4
-    LONGEST_PAUSE = 0.5
     # Calls under way at once, each on a connection of its own. The server runs one script at a time, so more
     # would only be more connections: a thousand waiters that look at once would open a thousand.
     CONNECTIONS = 16
 
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         self._config = config
+        self.retry_window = config.window_of_retries()
         self._loader = _shared_loader
         self._closed = False
         self._opening = opening  # None once it has been run
@@ -150,14 +151,14 @@ class _BaseLuaScriptManager:
 
     def _arguments(self, call: Call[Any]) -> tuple[Any, ...]:
         """The EVALSHA command of a call."""
-        return ("EVALSHA", self._loader.load(call.script).sha, 1, call.root, *call.args)
+        return ("EVALSHA", self._loader.load(call.script).sha, *_keys(call), *call.args)
 
     def _full_arguments(self, call: Call[Any]) -> tuple[Any, ...]:
         """The EVAL command that recovers from NOSCRIPT.
 
         It loads and runs in one step, so that scripts flushed again and again cannot come in between.
         """
-        return ("EVAL", self._loader.load(call.script).source, 1, call.root, *call.args)
+        return ("EVAL", self._loader.load(call.script).source, *_keys(call), *call.args)
 
     def _meaning(self, error: Exception, script: str) -> Exception:
         """What an error means here. While a queue is being closed redis-py may raise anything."""
@@ -178,12 +179,33 @@ class _BaseLuaScriptManager:
             return _SERVER_CODES[code](_advice(_SERVER_CODES[code], error))
         return ScriptError(script, str(error))
 
-    def _pause_before_retry(self, error: Exception, call: Call[Any], tries: int) -> float | None:
-        """Seconds until a call is tried again, or None to give up. `tries` counts those made."""
-        lost = isinstance(error, (ServerUnavailableError, ServerLoadingError))
-        if not lost or not call.idempotent or tries > self.RETRIES:
-            return None
-        return random.uniform(0.2, 1) * min(self.LONGEST_PAUSE, 0.05 * 2.0**tries)  # noqa: S311 - jitter
+    def _patience(self, call: Call[Any]) -> Patience:
+        return Patience(call, self.retry_window, others=self._config.has_other_nodes)
+
+
+def _keys(call: Call[Any]) -> tuple[int, str, str]:
+    """The keys that a script declares: the root, by which a cluster finds its node, and another. None exists.
+
+    While a slot is moved key by key, the target would run a script that names one absent key, on what has
+    come so far. One that names two neither node runs: the source sends it to the target (ASK), and the target
+    says TRYAGAIN until the slot is its own.
+    """
+    return 2, call.root, f"{call.root}:absent"
+
+
+def _said(call: Call[Any], replies: list[Any]) -> Any:
+    """The reply of a script that was confirmed.
+
+    Raises:
+        DurabilityError: It was not.
+    """
+    reply, confirmation = replies
+    if isinstance(reply, Exception):
+        raise reply
+    problem = call.confirm.problem(confirmation) if call.confirm else None
+    if problem is not None:
+        raise problem
+    return reply
 
 
 def _advice(kind: type[ServerError], error: Exception) -> str:
@@ -262,14 +284,13 @@ class LuaScriptManager(_BaseLuaScriptManager):
         """
         if self._opening is not None:
             self._open(self._opening)
-        tries = 0
+        patience = self._patience(call)
         while True:
-            tries += 1
             try:
                 return call.read(self._evaluate(call))
             except Exception as error:
                 meaning = self._meaning(error, call.script)
-                pause = self._pause_before_retry(meaning, call, tries)
+                pause = patience.pause_after(error, meaning)
                 if meaning is error:
                     raise
                 if pause is None:
@@ -295,11 +316,27 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()
+        send = self.client.execute_command if call.confirm is None else partial(self._confirmed, call)
         with self._slots:
             try:
-                return self.client.execute_command(*self._arguments(call))
+                return send(*self._arguments(call))
             except redis_errors.NoScriptError:
-                return self.client.execute_command(*self._full_arguments(call))
+                return send(*self._full_arguments(call))
+
+    def _confirmed(self, call: Call[Any], *command: Any) -> Any:
+        """The reply of a script, once what it wrote is confirmed."""
+        assert call.confirm is not None  # noqa: S101 - for the type checker
+        with self._node_of(call.root).pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*command)
+            pipeline.execute_command(*call.confirm.command)
+            return _said(call, pipeline.execute(raise_on_error=False))
+
+    def _node_of(self, root: str) -> Any:
+        """A client of the one node where a shard is: a pipeline of its own takes one connection."""
+        if not self._config.cluster:
+            return self.client
+        self.client.exists(root)  # so that the client learns of a shard that has moved
+        return self.client.get_redis_connection(self.client.get_node_from_key(root))
 
     def _await_key(self, key: str, seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
@@ -309,6 +346,11 @@ class LuaScriptManager(_BaseLuaScriptManager):
                 self._blocking = self._waiting_config().create_redis_client()
         try:
             return self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
+        except redis_errors.ResponseError:
+            time.sleep(
+                PAUSE_AFTER_REFUSAL
+            )  # the node has lost the key to another one; a claim will find that
+            return False
         except Exception as error:
             meaning = self._meaning(error, "wake")
             if meaning is error:

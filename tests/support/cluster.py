@@ -89,7 +89,7 @@ class Cluster:
         return self.owner(slot)
 
     def await_health(self) -> None:
-        """Wait until every node sees a whole cluster, and each primary has a replica that has all its data."""
+        """Wait until every node sees a whole cluster, and each primary has a replica with all its data."""
         until_true(lambda: self._all_see("cluster_state", "ok"), "every node sees a whole cluster")
         until_true(self._is_replicated, "each primary has a replica in step")
 
