@@ -194,6 +194,9 @@ def _cluster_client(face: Face, config: RedisConfig, options: dict[str, Any]) ->
     options |= {"host": config.host, "port": config.port, "socket_keepalive": config.socket_keepalive}
     options |= {"ssl": config.ssl, "max_connections": config.max_connections or UNLIMITED}
     more = addresses_of(config.cluster_nodes)
+    # A slot that has moved is looked up by itself. At every fifth redis-py's asyncio client would close its
+    # connections, and lose the replies of calls that are under way.
+    options["reinitialize_steps"] = 0
     options["startup_nodes"] = [face.cluster_node(host, port) for host, port in more]
     # `retry` stays at none: redirections (MOVED, ASK) are followed whatever it says.
     return face.cluster(**options, **_tls_options(config, face.taken_by_cluster, taker))

@@ -99,6 +99,7 @@ def test_a_waiting_result_hears_again_after_its_connection_has_vanished(
     face: str, config: FairQueueConfig, hole: BlackHole, raw: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(listener, "ANSWER_SECONDS", 0.5)
     redis = RedisConfig(host="127.0.0.1", port=hole.port, socket_timeout=0.5)
     with (
         opened(face, config) as direct,

@@ -59,7 +59,8 @@ class Cluster:
             until_true(lambda: client.execute_command("CLUSTER REPLICATE", primary_id), f"{replica} follows")
 
     def config(self, **settings: Any) -> RedisConfig:
-        return RedisConfig(port=self.nodes[0].port, cluster=True, **settings)
+        others = [f"127.0.0.1:{node.port}" for node in self.nodes[1:]]
+        return RedisConfig(port=self.nodes[0].port, cluster=True, cluster_nodes=others, **settings)
 
     def node_id(self, node: Node) -> str:
         with node.client() as client:

@@ -11,6 +11,7 @@ import pytest
 
 from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig
 from tests.support.cluster import Cluster
+from tests.support.invariants import violations
 from tests.support.topologies import (
     Sentinels,
     Standalone,
@@ -60,6 +61,23 @@ def topology(request: pytest.FixtureRequest) -> Topology:
 @pytest.fixture
 def prefix() -> str:
     return f"test-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Checks the shard that a test leaves, and clears its prefix."""
+    if "topology" not in request.fixturenames:
+        yield
+        return
+    topology: Topology = request.getfixturevalue("topology")
+    root = f"{request.getfixturevalue('prefix')}:{{default:0}}"
+    yield
+    with topology.shard_node(root).client() as client:
+        problems = violations(client, root)
+        keys = list(client.scan_iter(f"{root}*", count=1000))
+        if keys:
+            client.delete(*keys)
+    assert not problems, "the test left an inconsistent shard:\n" + "\n".join(problems)
 
 
 @pytest.fixture
