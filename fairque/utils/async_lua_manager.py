@@ -84,6 +84,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             except Exception as error:
                 meaning = self._meaning(error, call.script)
                 pause = patience.pause_after(error, meaning)
+                await self._distrust(error)
                 if meaning is error:
                     raise
                 if pause is None:
@@ -158,6 +159,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             self._check_open()  # while a queue is being closed redis-py may raise anything
             if not isinstance(error, CLIENT_ERRORS):
                 raise
+            await self._distrust(error)
             return [self._translate(error, call.script) for call in calls]
         values: list[Any] = []
         for call, reply in zip(calls, replies, strict=True):
@@ -208,6 +210,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 return error
             if not isinstance(error, CLIENT_ERRORS):
                 raise
+            await self._distrust(error)
             return self._translate(error, call.script)
 
     async def _await_key(self, key: str, seconds: float) -> bool:
@@ -224,9 +227,14 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             return False
         except Exception as error:
             meaning = self._meaning(error, "wake")
+            await self._distrust(error)
             if meaning is error:
                 raise
             raise meaning from error
+
+    async def _distrust(self, error: Exception) -> None:
+        if self._is_silent_master(error):
+            await self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _listening(self) -> AsyncListener:
         self._check_open()

@@ -28,7 +28,7 @@ CONFIRM_SECONDS = 2.0  # how long a waiter waits for its subscription before it 
 RECONNECT_SECONDS = 0.2
 SILENCE_SECONDS = 3.0  # after so much silence the server is asked whether it is there
 ANSWER_SECONDS = 2.0  # and has so long to answer
-# What a connection can end with. redis-py looks up the node of a slot in a dictionary; it may be missing there.
+# What a connection can end with. redis-py looks a slot up in a dictionary, where it may be missing.
 LOST = (RedisError, RedisClusterException, OSError, LookupError)
 # A subscription that is always there, so that the connection stays in its listening state.
 _IDLE_CHANNEL = "fairque:listening"

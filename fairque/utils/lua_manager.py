@@ -105,9 +105,11 @@ CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OS
 _shared_loader = ScriptLoader()
 
 
-PAUSE_AFTER_REFUSAL = 0.1  # seconds, after a node would not wait for a wake-up
-LONGEST_BLOCK = 5.0  # seconds that a connection blocks at a time; flows that wait longer wait again
-DEFAULT_PATIENCE = 5.0  # seconds to wait for a reply where no socket_timeout is set
+PAUSE_AFTER_REFUSAL = 0.1  # seconds, where a node would not wait for a wake-up
+LONGEST_BLOCK = 2.0  # seconds that a connection blocks at a time; who waits longer waits again
+# Seconds that the end of such a wait may be late. A server that says nothing then is likely lost; one that is
+# only slow costs a new connection.
+GRACE_OF_BLOCK = 2.0
 
 
 class _BaseLuaScriptManager:
@@ -126,11 +128,11 @@ class _BaseLuaScriptManager:
         self._opening_error: ServerError | None = None  # of the last time that it failed
 
     def _waiting_config(self) -> RedisConfig:
-        """For connections that block: they wait longer for a reply, but not for ever.
+        """For connections that block, but not for ever.
 
         A peer that vanished without a word would hold a wait without end until the kernel's keepalive.
         """
-        patience = (self._config.socket_timeout or DEFAULT_PATIENCE) + LONGEST_BLOCK
+        patience = LONGEST_BLOCK + min(GRACE_OF_BLOCK, self._config.socket_timeout or GRACE_OF_BLOCK)
         return self._config.model_copy(update={"socket_timeout": patience})
 
     @staticmethod
@@ -178,6 +180,10 @@ class _BaseLuaScriptManager:
         if code in _SERVER_CODES:
             return _SERVER_CODES[code](_advice(_SERVER_CODES[code], error))
         return ScriptError(script, str(error))
+
+    def _is_silent_master(self, error: Exception) -> bool:
+        """Whether the sentinels should be asked again: the other connections go where this one went."""
+        return self._config.sentinel is not None and isinstance(error, redis_errors.TimeoutError)
 
     def _patience(self, call: Call[Any]) -> Patience:
         return Patience(call, self.retry_window, others=self._config.has_other_nodes)
@@ -291,6 +297,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
             except Exception as error:
                 meaning = self._meaning(error, call.script)
                 pause = patience.pause_after(error, meaning)
+                self._distrust(error)
                 if meaning is error:
                     raise
                 if pause is None:
@@ -353,9 +360,14 @@ class LuaScriptManager(_BaseLuaScriptManager):
             return False
         except Exception as error:
             meaning = self._meaning(error, "wake")
+            self._distrust(error)
             if meaning is error:
                 raise
             raise meaning from error
+
+    def _distrust(self, error: Exception) -> None:
+        if self._is_silent_master(error):
+            self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _listening(self) -> ThreadListener:
         with self._lock:

@@ -3,28 +3,7 @@
 from __future__ import annotations
 
 from tests.support.cluster import Cluster, slots_of
-from tests.support.topologies import Sentinels, running_cluster, running_sentinels
-
-
-def test_a_frozen_master_is_replaced_and_comes_back_as_a_replica() -> None:
-    with running_sentinels() as sentinels:
-        old = sentinels.master()
-        old.freeze()
-        new = sentinels.await_failover(old)
-        sentinels.heal()
-        assert sentinels.master() is new
-        with old.client() as client:
-            assert client.info("replication")["role"] == "slave"
-
-
-def test_a_killed_primary_is_replaced_and_comes_back_as_a_replica() -> None:
-    with running_cluster() as cluster:
-        old = cluster.owner(0)
-        old.kill()
-        new = cluster.await_failover(old, 0)
-        cluster.heal()
-        assert new in cluster.primaries()
-        assert old not in cluster.primaries()
+from tests.support.topologies import Sentinels
 
 
 def test_slots_move_to_another_primary(cluster: Cluster) -> None:
