@@ -65,7 +65,27 @@ class ClusterClient(redis.RedisCluster):
 
 
 class AsyncClusterClient(redis.asyncio.RedisCluster):
-    """The same for asyncio."""
+    """The same for asyncio.
+
+    After a failure it asks the other nodes first who is in the cluster. redis-py does so only where it repeats
+    the command itself; else it may ask the frozen node, and wait for a whole timeout again.
+    """
+
+    _failed: str | None = None
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().execute_command(*args, **kwargs)
+        except Exception as error:
+            self._failed = getattr(error, "last_failed_node_name", self._failed)
+            raise
+
+    async def initialize(
+        self,
+        additional_startup_nodes_info: list[tuple[str, int]] | None = None,
+        last_failed_node_name: str | None = None,
+    ) -> redis.asyncio.RedisCluster:
+        return await super().initialize(additional_startup_nodes_info, last_failed_node_name or self._failed)
 
     def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
         return _known(super().get_node(host, port, node_name))

@@ -106,6 +106,12 @@ class Cluster:
         bring_back(self.nodes)
         self.await_health()
 
+    def moves_slots_at_once(self) -> bool:
+        """Whether the server knows how (Valkey ≥ 9)."""
+        with self.nodes[0].client() as client:
+            answer: Any = client.execute_command("CLUSTER HELP")
+        return any(line.startswith(b"MIGRATESLOTS") for line in answer)
+
     def move_slots(self, slots: Iterable[int], source: Node, target: Node, *, within: float = 60.0) -> None:
         """Move slots to another primary at once, with their keys (Valkey ≥ 9)."""
         ranges = _ranges(slots)

@@ -42,6 +42,13 @@ def cluster() -> Iterator[Cluster]:
         yield topology
 
 
+@pytest.fixture
+def atomic_cluster(cluster: Cluster) -> Cluster:
+    if not cluster.moves_slots_at_once():
+        pytest.skip("this server has no CLUSTER MIGRATESLOTS (Valkey 9 has it)")
+    return cluster
+
+
 @pytest.fixture(scope="session")
 def sentinel_config(sentinels: Sentinels) -> RedisConfig:
     return sentinels.config()

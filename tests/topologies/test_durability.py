@@ -121,6 +121,9 @@ def test_more_replicas_than_there_are_never_confirm(face: str, topology: Topolog
 
 
 def test_a_durable_push_can_wait_for_the_disk(face: str, standalone: Standalone, prefix: str) -> None:
+    with standalone.node.client() as client:
+        if not client.execute_command("COMMAND INFO", "WAITAOF")[0]:
+            pytest.skip("this server has no WAITAOF (Redis 7.2 and Valkey have it)")
     with opened(face, standalone.config(), prefix, replicas=0, disk=True, timeout=3) as queue:
         assert queue.push(make("t"), durable=True).created
         with standalone.node.client() as client:

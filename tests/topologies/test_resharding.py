@@ -83,7 +83,8 @@ def places_of(cluster: Cluster, root: str) -> tuple[int, Node, Node]:
     return slot, source, next(node for node in cluster.primaries() if node is not source)
 
 
-def test_a_shard_that_moves_at_once_loses_nothing(load: Load, cluster: Cluster) -> None:
+def test_a_shard_that_moves_at_once_loses_nothing(load: Load, atomic_cluster: Cluster) -> None:
+    cluster = atomic_cluster
     slot, source, target = places_of(cluster, load.queue.commands.keys.root)
     with load:
         until(lambda: len(load.finished) > 50, "tasks are run")

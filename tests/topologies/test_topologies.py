@@ -6,7 +6,8 @@ from tests.support.cluster import Cluster, slots_of
 from tests.support.topologies import Sentinels
 
 
-def test_slots_move_to_another_primary(cluster: Cluster) -> None:
+def test_slots_move_to_another_primary(atomic_cluster: Cluster) -> None:
+    cluster = atomic_cluster
     source, target = cluster.owner(0), cluster.owner(16_000)
     cluster.move_slots([0, 1, 2, 7], source, target)
     assert {0, 1, 2, 7} <= set(slots_of(target))
