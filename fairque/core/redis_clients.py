@@ -67,7 +67,7 @@ class ClusterClient(redis.RedisCluster):
 class AsyncClusterClient(redis.asyncio.RedisCluster):
     """The same for asyncio.
 
-    After a failure it asks the other nodes first who is in the cluster. redis-py does so only where it repeats
+    After a failure it asks the other nodes first who is in the cluster. redis-py does so only if it repeats
     the command itself; else it may ask the frozen node, and wait for a whole timeout again.
     """
 
