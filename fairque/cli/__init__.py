@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from fairque import __version__
+from fairque.cli.acl import acl
 from fairque.cli.demo import demo
 from fairque.cli.graph import graph
 from fairque.cli.looking import explain, stats, users
@@ -23,7 +24,7 @@ class InOrder(TyperGroup):
     """Shows the commands in this order; typer would put the groups first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume")
+        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume", "acl")
         return sorted(super().list_commands(ctx), key=lambda name: first.index(name) if name in first else 99)
 
 
@@ -73,6 +74,7 @@ IN_SHORT: dict[Callable[..., None], str] = {
     graph: "Show what depends on a task, and what it depends on.",
     pause: "Start no more tasks of anybody, say during a migration.",
     resume: "Let a paused queue go on.",
+    acl: "Print the ACL rule for a user of the server with the least rights.",
     demo: "Watch real work of many users finish in fair order.",
     simulate: "Try out on paper what fair order does to your users' waits.",
 }

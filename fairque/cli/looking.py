@@ -37,7 +37,7 @@ def stats(
     from fairque.queue.queue import TaskQueue  # noqa: PLC0415 - --help and --version stay fast
 
     with TaskQueue(configuration(config, url, queue)) as tasks:
-        numbers, found, root = tasks.stats(), tasks.users(TOP_USERS), tasks.commands.keys.root
+        numbers, found, root = tasks.stats(), tasks.users(TOP_USERS), tasks.commands.where
     if as_json:
         import msgspec  # noqa: PLC0415
 
@@ -94,7 +94,7 @@ def users(  # noqa: PLR0917 - typer passes them by name
     from fairque.queue.queue import TaskQueue  # noqa: PLC0415 - --help and --version stay fast
 
     with TaskQueue(configuration(config, url, queue)) as tasks:
-        found, numbers, root = tasks.users(limit, offset), tasks.stats(), tasks.commands.keys.root
+        found, numbers, root = tasks.users(limit, offset), tasks.stats(), tasks.commands.where
     seen = offset + limit
     if as_json:
         emit(

@@ -37,7 +37,7 @@ def configuration(
     """The settings that --config, --url and --queue mean together.
 
     The users' policies stay out, unless asked for: whoever only looks, with whatever file, must not publish
-    them anew.
+    them anew, and may look at any server.
     """
     from fairque.core.config import FairQueueConfig, QueueConfig, load_worker_config  # noqa: PLC0415
     from fairque.core.exceptions import ConfigurationError  # noqa: PLC0415
@@ -58,4 +58,8 @@ def configuration(
                 f"--queue {queue}: a queue's name is made of letters, digits, _ . and -"
             ) from None
         config = config.model_copy(update={"queue": named})
-    return config if with_policies else FairQueueConfig(redis=config.redis, queue=config.queue)
+    if with_policies:
+        return config
+    from fairque.queue.connect import TRUSTED  # noqa: PLC0415
+
+    return FairQueueConfig(redis=config.redis.model_copy(update=TRUSTED), queue=config.queue)

@@ -58,8 +58,8 @@ def show(
     Example: fairque user show acme
     """
     with _open(config, url, queue) as tasks:
-        layers = tasks.run(single(tasks.commands.policies.layers(user_id)))
-        found, root = tasks.user_stats(user_id), tasks.commands.keys.root
+        layers = tasks.run(single(tasks.commands.of(user_id).policies.layers(user_id)))
+        found, root = tasks.user_stats(user_id), tasks.commands.where
     if as_json:
         emit(
             queue=root,
@@ -151,7 +151,7 @@ def set_(  # noqa: PLR0917 - typer passes them by name
     with _open(config, url, queue) as tasks:
         _update(tasks, user_id, changes)
         _confirm(tasks, user_id, "now has this policy:")
-        show_policy(tasks.run(single(tasks.commands.policies.layers(user_id))))
+        show_policy(tasks.run(single(tasks.commands.of(user_id).policies.layers(user_id))))
 
 
 def _update(tasks: TaskQueue, user_id: str, changes: dict[str, Any]) -> None:
@@ -178,7 +178,7 @@ def clear(
     with _open(config, url, queue) as tasks:
         tasks.clear_policy(user_id)
         _confirm(tasks, user_id, "has nothing set any more; what counts now:")
-        show_policy(tasks.run(single(tasks.commands.policies.layers(user_id))))
+        show_policy(tasks.run(single(tasks.commands.of(user_id).policies.layers(user_id))))
 
 
 @user.command(name="pause")
@@ -238,7 +238,7 @@ def pause(config: ConfigOption = None, url: UrlOption = None, queue: QueueOption
         tasks.pause()
         running = tasks.stats().started
         typer.echo(
-            f"{tasks.commands.keys.root} is paused: nothing starts, pushes are accepted; "
+            f"{tasks.commands.where} is paused: nothing starts, pushes are accepted; "
             f"{count(running, 'running task')} will go on to the end"
         )
 
@@ -252,6 +252,6 @@ def resume(config: ConfigOption = None, url: UrlOption = None, queue: QueueOptio
         tasks.resume()
         numbers = tasks.stats()
         typer.echo(
-            f"{tasks.commands.keys.root} is not paused: {count(numbers.queued, 'task')} queued, "
+            f"{tasks.commands.where} is not paused: {count(numbers.queued, 'task')} queued, "
             f"{count(numbers.ready_users, 'user')} ready"
         )

@@ -41,13 +41,13 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A pause of a flow: until `seconds` have passed, or a wake-up arrives on `key`, or `topic` speaks.
+    """A pause of a flow: until `seconds` have passed, or a wake-up arrives on a key, or `topic` speaks.
 
-    `key` is a list on the server that is popped; `topic` is a channel the flow has a `Listen` step for.
+    `keys` are lists on the server that are popped; `topic` is a channel the flow has a `Listen` step for.
     """
 
     seconds: float
-    key: str | None = None
+    keys: tuple[str, ...] = ()
     topic: str | None = None
 
 

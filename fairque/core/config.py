@@ -73,7 +73,13 @@ class QueueConfig(StrictModel):
         "default", pattern=r"^[A-Za-z0-9_.-]+$", description="Part of every key: A-Z a-z 0-9 _ . -"
     )
     prefix: str = Field("fq", pattern=r"^[A-Za-z0-9_.-]+$", description="Begins every key: A-Z a-z 0-9 _ . -")
-    shards: int = Field(1, description="Hash tags that the users are spread over; 1 in this version.")
+    shards: int = Field(
+        1,
+        ge=1,
+        le=128,
+        description="Hash tags that the users are spread over, so that a cluster's nodes share the work. "
+        "It can be changed only while the queue is empty.",
+    )
     lease_seconds: PositiveSeconds = Field(
         30.0,
         description="A running task is given to another worker this many seconds after its last heartbeat.",
@@ -88,7 +94,10 @@ class QueueConfig(StrictModel):
         description='What users are charged for: "tasks" charges each alike, "time" the seconds it runs.',
     )
     max_queued: int | None = Field(
-        None, ge=1, le=LARGEST, description="Waiting tasks of all users beyond which a push is refused."
+        None,
+        ge=1,
+        le=LARGEST,
+        description="Waiting tasks of all users beyond which a push is refused; each shard takes its part.",
     )
     max_payload_bytes: int = Field(
         1_048_576, ge=1, description="Largest encoded payload or result, in bytes."
@@ -109,16 +118,14 @@ class QueueConfig(StrictModel):
     durability: Durability = Field(default_factory=Durability, description="What a durable push waits for.")
     max_retries: int = Field(3, ge=0, description="Retries of a failed task that sets no number of its own.")
     max_crashes: int = Field(3, ge=1, description="Lost leases after which a task counts as poisoned.")
+    unknown_task_grace: Seconds = Field(
+        600.0,
+        description="Seconds that a task waits for a worker that knows its function, from when a worker that "
+        "does not has met it; then it fails as invalid. 0 fails it at once.",
+    )
     codec: Literal["json", "msgpack", "pickle"] = Field(
         "json", description="Encoding of arguments and results. Unpickling runs what the sender chose."
     )
-
-    @field_validator("shards")
-    @classmethod
-    def _one_shard(cls, value: int) -> int:
-        if value != 1:
-            raise ValueError("must be 1: several shards come with cluster support, in a later version")
-        return value
 
 
 def _is_nearly_default(user: str) -> bool:

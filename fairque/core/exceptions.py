@@ -274,6 +274,32 @@ class QueueClosedError(FairQueueError, RuntimeError):
         super().__init__("this queue has been closed: open a new one, or close it later")
 
 
+class UnsafeServerError(ConfigurationError):
+    """The server may drop tasks: its `maxmemory-policy`, here `policy`, is not `noeviction`."""
+
+    def __init__(self, policy: str) -> None:
+        super().__init__(
+            f"the server's maxmemory-policy is {policy}: once its memory is full it drops keys, and tasks "
+            "with them — CONFIG SET maxmemory-policy noeviction, and a line `maxmemory-policy noeviction` in "
+            "its configuration file; or allow it knowingly with redis.allow_eviction: true"
+        )
+        self.policy = policy
+
+
+class ServerPermissionError(ServerError):
+    """The server does not let this user in (WRONGPASS), or its ACL lacks what a queue needs (NOPERM)."""
+
+
+class ForkedLoopError(FairQueueError, RuntimeError):
+    """A child of a fork went on with its parent's event loop, whose connections belong to the parent."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this event loop was running when the process forked and serves the parent: in the child, use "
+            "the queue from a new one (asyncio.run), and leave the child by os._exit"
+        )
+
+
 class ServerUnavailableError(ServerError):
     """The server could not be reached or did not answer in time."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 
-_lock = threading.Lock()
+from fairque.core.forks import Lock
+
+_lock = Lock()
 _last = 0
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from fairque.core.composable import Composable
 from fairque.core.exceptions import TaskValidationError
 from fairque.core.expression import Expression, Kind, entry_count, exit_count, fold, last_tasks
+from fairque.core.forks import Lock
 from fairque.core.function import TaskFunction
 from fairque.core.ids import new_id
 from fairque.core.models import Task
@@ -29,7 +29,7 @@ S = TypeVar("S")
 
 MOST_EDGES = 100_000  # between two neighbours of a sequence
 
-_lock = threading.Lock()
+_lock = Lock()
 
 
 class Pipeline(Expression, Composable[R_co]):

@@ -93,6 +93,13 @@ class RedisConfig(TlsConfig):
         None, pattern=r"^[!-~]+$", description="Name shown by CLIENT LIST: printable ASCII, no spaces."
     )
     sentinel: SentinelConfig | None = Field(None, description="Find the master through Sentinel.")
+    allow_eviction: bool = Field(
+        False,
+        description="Use a server whose maxmemory-policy is not noeviction, though it may drop tasks.",
+    )
+    allow_no_persistence: bool = Field(
+        False, description="Do not warn of a server that keeps no append-only file."
+    )
     cluster: bool = Field(False, description="The server is a cluster; host and port are one of its nodes.")
     cluster_nodes: list[Annotated[str, AfterValidator(_host_and_port)]] = Field(
         default_factory=list,

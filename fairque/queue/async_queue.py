@@ -8,12 +8,12 @@ from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
-from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.durability import Durability
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
 from fairque.queue.queue import TaskQueue
+from fairque.queue.shards import commands_of
 from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 
@@ -51,7 +51,7 @@ class AsyncTaskQueue:
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
-        self.commands = QueueCommands(self.config.queue, self.config.policies)
+        self.commands = commands_of(self.config)
         self._durability = Durability(self.config)
         self.manager = AsyncLuaScriptManager(self.config.redis, opening=self.commands.opening)
 
@@ -129,7 +129,7 @@ class AsyncTaskQueue:
 
     async def _push(self, batch: Batch, durable: bool | None) -> list[AsyncTaskHandle[Any]]:
         replies = []
-        for calls in batch.rounds():
+        for calls in batch.rounds:
             replies += await self.manager.execute_all(self._durability.calls(calls, durable=durable))
         created = batch.created(replies)
         return [
@@ -144,7 +144,7 @@ class AsyncTaskQueue:
         *,
         missing: Missing | None = None,
     ) -> TaskState:
-        return await self.run(self.commands.add_dependency(user_id, task_id, depends_on, missing))
+        return await self.run(self.commands.of(user_id).add_dependency(user_id, task_id, depends_on, missing))
 
     def handle(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:
         return AsyncTaskHandle(self, Task(task_id=task_id, user_id=user_id), created=False)
@@ -185,7 +185,7 @@ class AsyncTaskQueue:
         return await self.run(self.commands.pop(worker_id, users=users, lease=lease, block=block, steal=True))
 
     async def fill_inputs(self, task: Task[Any]) -> Task[Any]:
-        return await self.run(self.commands.inputs(task))
+        return await self.run(self.commands.of(task.user_id).inputs(task))
 
     # --- ending an attempt ---
 
@@ -198,7 +198,7 @@ class AsyncTaskQueue:
     async def fail(
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
     ) -> TaskState:
-        return await self.run(self.commands.fail(task, error, failure_type=failure_type))
+        return await self.run(self.commands.of(task.user_id).fail(task, error, failure_type=failure_type))
 
     async def heartbeat(
         self, tasks: Iterable[Task[Any]] | Task[Any], *, lease: Seconds | None = None
@@ -211,16 +211,18 @@ class AsyncTaskQueue:
     # --- the rest of a task's life ---
 
     async def reclaim(self, limit: int = 100) -> list[tuple[str, str]]:
-        return await self.run(single(self.commands.reclaim(limit)))
+        return await self.run(self.commands.reclaim(limit))
 
     async def cancel(self, user_id: str, task_id: str, *, cascade: bool = False) -> bool:
-        return await self.run(self.commands.cancel(user_id, task_id, cascade=cascade))
+        return await self.run(self.commands.of(user_id).cancel(user_id, task_id, cascade=cascade))
 
     async def requeue(self, user_id: str, task_id: str) -> AsyncTaskHandle[Any]:
-        return AsyncTaskHandle(self, await self.run(self.commands.requeue(user_id, task_id)), created=False)
+        return AsyncTaskHandle(
+            self, await self.run(self.commands.of(user_id).requeue(user_id, task_id)), created=False
+        )
 
     async def get(self, user_id: str, task_id: str) -> Task[Any] | None:
-        return await self.run(single(self.commands.get(user_id, task_id)))
+        return await self.run(single(self.commands.of(user_id).get(user_id, task_id)))
 
     async def cleanup_expired_tasks(self, limit: int = 1000) -> int:
         return await self.run(self.commands.cleanup(limit))
@@ -228,28 +230,28 @@ class AsyncTaskQueue:
     # --- shares and limits ---
 
     async def set_policy(self, user_id: str, policy: UserPolicy) -> None:
-        await self.run(self.commands.policies.set(user_id, policy))
+        await self.run(self.commands.of(user_id).policies.set(user_id, policy))
 
     async def update_policy(self, user_id: str, **changes: Any) -> UserPolicy:
-        return await self.run(self.commands.policies.update(user_id, changes))
+        return await self.run(self.commands.of(user_id).policies.update(user_id, changes))
 
     async def get_policy(self, user_id: str) -> UserPolicy:
-        return await self.run(self.commands.policies.get(user_id))
+        return await self.run(self.commands.of(user_id).policies.get(user_id))
 
     async def clear_policy(self, user_id: str) -> None:
-        await self.run(self.commands.policies.clear(user_id))
+        await self.run(self.commands.of(user_id).policies.clear(user_id))
 
     async def pause_user(self, user_id: str) -> None:
-        await self.run(self.commands.policies.pause_user(user_id, paused=True))
+        await self.run(self.commands.of(user_id).policies.pause_user(user_id, paused=True))
 
     async def resume_user(self, user_id: str) -> None:
-        await self.run(self.commands.policies.pause_user(user_id, paused=False))
+        await self.run(self.commands.of(user_id).policies.pause_user(user_id, paused=False))
 
     async def pause(self) -> None:
-        await self.run(single(self.commands.policies.pause(paused=True)))
+        await self.run(self.commands.pause(paused=True))
 
     async def resume(self) -> None:
-        await self.run(single(self.commands.policies.pause(paused=False)))
+        await self.run(self.commands.pause(paused=False))
 
     # --- cross-task data ---
 
@@ -259,22 +261,22 @@ class AsyncTaskQueue:
     # --- looking ---
 
     async def stats(self) -> QueueStats:
-        return await self.run(single(self.commands.stats()))
+        return await self.run(self.commands.stats())
 
     async def health(self) -> QueueHealth:
-        return await self.run(single(self.commands.health()))
+        return await self.run(self.commands.health())
 
     async def users(self, limit: int = 100, offset: int = 0) -> list[UserStats]:
-        return await self.run(single(self.commands.users(limit, offset)))
+        return await self.run(self.commands.users(limit, offset))
 
     async def user_stats(self, user_id: str) -> UserStats | None:
-        return await self.run(self.commands.user_stats(user_id))
+        return await self.run(self.commands.of(user_id).user_stats(user_id))
 
     async def explain(self, user_id: str, task_id: str) -> Explanation:
-        return await self.run(self.commands.explain(user_id, task_id))
+        return await self.run(self.commands.of(user_id).explain(user_id, task_id))
 
     async def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> TaskGraph:
-        return await self.run(self.commands.graph(user_id, task_id, limit))
+        return await self.run(self.commands.of(user_id).graph(user_id, task_id, limit))
 
     async def failed_tasks(
         self, user_id: str | None = None, limit: int = 100, offset: int = 0

@@ -21,15 +21,16 @@ T = TypeVar("T")
 
 
 class Commands:
-    """Builds calls for one queue.
+    """Builds calls for one shard of a queue.
 
     Args:
         config: The queue's settings.
+        shard: The number of the shard.
     """
 
-    def __init__(self, config: QueueConfig) -> None:
+    def __init__(self, config: QueueConfig, shard: int = 0) -> None:
         self.config = config
-        self.keys = Keys(config.prefix, config.name)
+        self.keys = Keys(config.prefix, config.name, shard)
         self._root = self.keys.root
         self._ageing_us = round(config.ageing_seconds * 1_000_000)
         self._reader = TaskReader(self._ageing_us, unpickle=config.codec == "pickle")

@@ -28,14 +28,18 @@ LARGEST_GRAPH = 100_000  # tasks of one picture
 LARGEST_OFFSET = 10**12  # more rows than fit a server
 
 
-def user_names(users: Sequence[str] | None) -> list[str] | None:
-    if users is None:
-        return None
+def user_list(users: Sequence[str]) -> Sequence[str]:
     if isinstance(users, str):
         raise TaskValidationError(f"users must be a list of user ids, not one string: {users!r}")
     if len(users) > LONGEST_BATCH:
         raise TaskValidationError(f"users names {len(users):,} users, the limit is {LONGEST_BATCH:,}")
-    return list(dict.fromkeys(escape(check_id(user, "users")) for user in users))
+    for user in users:
+        check_id(user, "users")
+    return users
+
+
+def user_names(users: Sequence[str] | None) -> list[str] | None:
+    return None if users is None else list(dict.fromkeys(escape(user) for user in user_list(users)))
 
 
 def member_of(user_id: str, task_id: str) -> str:

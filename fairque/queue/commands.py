@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fairque.core import codec
@@ -19,24 +18,25 @@ from fairque.core.exceptions import (
 from fairque.core.keys import check_id, escape, member
 from fairque.core.models import Task, TaskState
 from fairque.core.outputs import OutputFound
-from fairque.core.units import Seconds, to_ms, to_seconds
+from fairque.core.units import Seconds, to_ms
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue import looking, replies
 from fairque.queue.batches import CHUNK
-from fairque.queue.checks import batch_limit, member_of, page_offset, user_names
+from fairque.queue.checks import LONGEST_BATCH, batch_limit, member_of, page_offset, user_names
 from fairque.queue.dependencies import GraphCommands
 from fairque.queue.explain import explain
-from fairque.queue.failure import history_entry, retry_delay
+from fairque.queue.failure import UNKNOWN, history_entry, retry_delay
+from fairque.queue.fitness import ServerCheck
 from fairque.queue.policies import PolicyCommands
 from fairque.queue.pushing import PushCommands
 from fairque.queue.replies import Claim, Fate
 from fairque.queue.xcom_commands import XComCommands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from fairque.core.config import QueueConfig
-    from fairque.core.records import Explanation, QueueHealth, QueueStats, UserStats
+    from fairque.core.records import Explanation, QueueHealth, UserStats
     from fairque.core.user_policy import UserPolicy
 
 T = TypeVar("T")
@@ -49,19 +49,31 @@ MOST_STEPS = 20  # of one cleanup
 MOST_UNFRUITFUL = 1_000  # claims in a row that gave nothing though tasks are ready
 
 
-class QueueCommands(PushCommands, GraphCommands):
-    """The operations of one queue. Both faces are a thin layer over this.
+class ShardCommands(PushCommands, GraphCommands):
+    """The operations of one shard of a queue.
 
     Args:
         config: The queue's settings.
-        policies: Those of the configuration; None where it has none to publish.
+        policies: Those of the configuration for users of this shard; None where it has none to publish.
+        shard: The number of the shard.
+        allow_eviction: Whether the server may be one that drops keys.
+        allow_no_persistence: Whether it may be one that loses them in a crash.
     """
 
-    def __init__(self, config: QueueConfig, policies: Mapping[str, UserPolicy] | None = None) -> None:
-        super().__init__(config)
+    def __init__(
+        self,
+        config: QueueConfig,
+        policies: Mapping[str, UserPolicy] | None = None,
+        shard: int = 0,
+        *,
+        allow_eviction: bool = False,
+        allow_no_persistence: bool = False,
+    ) -> None:
+        super().__init__(config, shard)
         self.policies = PolicyCommands(self._root, policies)
-        # What a client says before anything else, so that no task is dispatched against the configuration.
-        self.opening = None if policies is None else self.policies.publish
+        self.server = ServerCheck(
+            self._root, allow_eviction=allow_eviction, allow_no_persistence=allow_no_persistence
+        )
         self._requeue_options = self._options(ageing_us=self._ageing_us)
         self._finish_options = self._options(**self._ending, result_ms=self._result_ms)
 
@@ -102,29 +114,13 @@ class QueueCommands(PushCommands, GraphCommands):
 
         return self._call("claim", (options,), read, idempotent=claimant is not None)
 
-    def pop_batch(
-        self,
-        worker_id: str,
-        limit: int,
-        *,
-        users: Sequence[str] | None = None,
-        lease: Seconds | None = None,
-        block: Seconds | None = None,
-        steal: bool = False,
-    ) -> Flow[list[Task[Any]]]:
-        """Claim up to `limit` tasks; with `block` wait up to so many seconds for the first."""
-        call = self.claim(worker_id, limit, users=users, lease=lease, steal=steal)
-        deadline = time.monotonic() + (0 if block is None else to_seconds(block, "block"))
-        unfruitful = 0
-        while True:
-            claim = yield call
-            if claim.unfinished and not claim.tasks and unfruitful < MOST_UNFRUITFUL:
-                unfruitful += 1
-                continue
-            remaining = deadline - time.monotonic()
-            if claim.tasks or remaining <= 0:
-                return list(claim.tasks)
-            yield self.idle(claim, remaining, picky=users is not None)
+    def fruitful(self, call: Call[Claim]) -> Flow[Claim]:
+        """A claim, repeated while it gives nothing though tasks are ready."""
+        for _ in range(MOST_UNFRUITFUL):
+            claim: Claim = yield call
+            if claim.tasks or not claim.unfinished:
+                break
+        return claim
 
     def idle(self, claim: Claim, longest: float, *, picky: bool) -> Wait:
         """What to wait for after a claim that gave nothing."""
@@ -133,12 +129,7 @@ class QueueCommands(PushCommands, GraphCommands):
             # passed on, and a moment's pause lets its owner take it.
             return Wait(min(longest, random.uniform(0.01, 0.03) if picky else 0))  # noqa: S311 - jitter
         pause = IDLE_SECONDS if claim.pause is None else min(IDLE_SECONDS, claim.pause)
-        return Wait(min(longest, pause), key=self.keys.wake)
-
-    def pop(self, worker_id: str, **options: Any) -> Flow[Task[Any] | None]:
-        """Claim one task."""
-        tasks = yield from self.pop_batch(worker_id, 1, **options)
-        return tasks[0] if tasks else None
+        return Wait(min(longest, pause), keys=(self.keys.wake,))
 
     def _lease_ms(self, lease: Seconds | None) -> int:
         milliseconds = to_ms(self.config.lease_seconds if lease is None else lease, "lease")
@@ -171,19 +162,19 @@ class QueueCommands(PushCommands, GraphCommands):
             args += (*_fence(task), result)
         return self._call("finish", args, replies.read_flags)
 
-    def finish(self, items: Iterable[tuple[Task[Any], Any] | Task[Any]]) -> Flow[None]:
-        """Finish tasks with their results; refuse those whose lease is lost."""
-        results = [(item, None) if isinstance(item, Task) else item for item in items]
-        pairs = [(task, self.encode_result(result)) for task, result in results]
-        for start in range(0, len(pairs), CHUNK):
-            chunk = pairs[start : start + CHUNK]
+    def finish(self, items: Sequence[tuple[Task[Any], bytes]]) -> Flow[None]:
+        """Finish tasks with encoded results; refuse those whose lease is lost."""
+        for start in range(0, len(items), CHUNK):
+            chunk = items[start : start + CHUNK]
             accepted = yield self.finish_call(chunk)
             _refuse_lost([task for task, _ in chunk], accepted)
 
     def fail_call(
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
-    ) -> tuple[Call[bool], TaskState]:
-        """The call that fails an attempt, and the state the task will have by the retry decision."""
+    ) -> Call[TaskState | None]:
+        """The call that fails an attempt: the state the task has then, or None if the lease is lost."""
+        if failure_type == UNKNOWN:
+            return self._unknown_call(task, error)
         entry = history_entry(error, failure_type)
         delay = retry_delay(task, error, failure_type, self.config.max_retries)
         options = self._options(
@@ -191,16 +182,26 @@ class QueueCommands(PushCommands, GraphCommands):
             retry_ms=None if delay is None else to_ms(delay, "retry delay"),
             **self._ending,
         )
-        call = self._call("fail", (options, *_fence(task)), bool)
-        return call, TaskState.FAILED if delay is None else TaskState.SCHEDULED
+        state = TaskState.FAILED if delay is None else TaskState.SCHEDULED
+        return self._call("fail", (options, *_fence(task)), lambda held: state if held else None)
+
+    def _unknown_call(self, task: Task[Any], error: BaseException | str) -> Call[TaskState | None]:
+        """The call that hands back a task whose function is not known here: the server's clock decides."""
+        options = self._options(
+            entry=history_entry(error, "invalid"),
+            grace_ms=to_ms(self.config.unknown_task_grace, "unknown_task_grace"),
+            **self._ending,
+        )
+        args = (options, *_fence(task))
+        return self._call("unknown", args, lambda reply: None if reply is None else replies.read_state(reply))
 
     def fail(
         self, task: Task[Any], error: BaseException | str, *, failure_type: str = "failed"
     ) -> Flow[TaskState]:
         """Fail an attempt: retry it later, or put it in the dead letter queue."""
-        call, state = self.fail_call(task, error, failure_type=failure_type)
-        _refuse_lost([task], [(yield call)])
-        return state
+        state: TaskState | None = yield self.fail_call(task, error, failure_type=failure_type)
+        _refuse_lost([task], [state is not None])
+        return state or TaskState.FAILED
 
     def heartbeat_call(
         self, tasks: Sequence[Task[Any]], *, worker_id: str | None = None, lease: Seconds | None = None
@@ -210,13 +211,10 @@ class QueueCommands(PushCommands, GraphCommands):
         args = [options, *(part for task in tasks for part in _fence(task))]
         return self._call("heartbeat", args, replies.read_fates)
 
-    def heartbeat(
-        self, tasks: Iterable[Task[Any]] | Task[Any], *, lease: Seconds | None = None
-    ) -> Flow[None]:
+    def heartbeat(self, tasks: Sequence[Task[Any]], *, lease: Seconds | None = None) -> Flow[None]:
         """Renew leases; refuse lost ones after the others were renewed."""
-        known = _listed(tasks)
-        fates = yield self.heartbeat_call(known, lease=lease)
-        _refuse_lost(known, [fate is Fate.HELD for fate in fates])
+        fates = yield self.heartbeat_call(tasks, lease=lease)
+        _refuse_lost(tasks, [fate is Fate.HELD for fate in fates])
 
     def release_call(
         self, tasks: Sequence[Task[Any]], *, leaving: str | None = None, claimant: str = ""
@@ -226,10 +224,9 @@ class QueueCommands(PushCommands, GraphCommands):
         args = [options, *(part for task in tasks for part in _fence(task))]
         return self._call("release", args, replies.read_flags)
 
-    def release(self, tasks: Iterable[Task[Any]] | Task[Any]) -> Flow[None]:
+    def release(self, tasks: Sequence[Task[Any]]) -> Flow[None]:
         """Hand tasks back to their lanes; refuse those whose lease is lost."""
-        known = _listed(tasks)
-        _refuse_lost(known, (yield self.release_call(known)))
+        _refuse_lost(tasks, (yield self.release_call(tasks)))
 
     # --- the rest of a task's life ---
 
@@ -287,6 +284,11 @@ class QueueCommands(PushCommands, GraphCommands):
         )
         return self._call("cleanup", (options,), replies.read_cleaned)
 
+    def workers(self) -> Call[list[str]]:
+        """The ids of the workers that live, up to a thousand of them."""
+        options = self._options(limit=LONGEST_BATCH)
+        return self._call("workers", (options,), lambda reply: [name.decode() for name in reply])
+
     # --- cross-task data ---
 
     def xcom(
@@ -298,9 +300,9 @@ class QueueCommands(PushCommands, GraphCommands):
 
     # --- looking ---
 
-    def stats(self) -> Call[QueueStats]:
-        """Numbers of the queue."""
-        return self._call("stats", (b"{}",), looking.read_stats)
+    def stats(self) -> Call[list[Any]]:
+        """Numbers of the shard, to be read with those of the others."""
+        return self._call("stats", (b"{}",), list)
 
     def health(self) -> Call[QueueHealth]:
         """Whether the server is fit."""
@@ -327,25 +329,11 @@ class QueueCommands(PushCommands, GraphCommands):
             raise TaskNotFoundError(user_id, task_id)
         return found
 
-    def failed_tasks(
-        self, user_id: str | None = None, limit: int = 100, offset: int = 0
-    ) -> Flow[list[Task[Any]]]:
-        """A page of the dead letter queue; with a user, looks through it in bounded steps."""
-        limit, offset = batch_limit(limit), page_offset(offset)
-        user = None if user_id is None else escape(check_id(user_id, "user_id"))
-        found: list[Task[Any]] = []
-        position, skip = (offset, 0) if user is None else (0, offset)
-        while True:
-            options = self._options(limit=limit, offset=position, user=user)
-            seen, tasks = yield self._call("failed", (options,), self._reader.failed)
-            found += tasks
-            position += seen
-            if user is None or seen < limit or len(found) >= skip + limit:
-                return found[skip : skip + limit]
-
-
-def _listed(tasks: Iterable[Task[Any]] | Task[Any]) -> list[Task[Any]]:
-    return [tasks] if isinstance(tasks, Task) else list(tasks)
+    def failed(self, limit: int, offset: int, user_id: str | None) -> Call[tuple[int, list[Task[Any]]]]:
+        """Of a page of the dead letter queue how many were looked at, and the tasks (of that user)."""
+        user = None if user_id is None else escape(user_id)
+        options = self._options(limit=limit, offset=offset, user=user)
+        return self._call("failed", (options,), self._reader.failed)
 
 
 def _fence(task: Task[Any]) -> tuple[str, int, str]:

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from fairque.utils.embedded import EmbeddedServer
 
 
+# Of a server that is not looked at first: our own, or one that is only looked at.
+TRUSTED = {"allow_eviction": True, "allow_no_persistence": True}
+
+
 class Connection:
     """The configuration to use, and the embedded server it keeps running, if it names one."""
 
@@ -23,7 +27,7 @@ class Connection:
 
             self._server = EmbeddedServer.open(url)
             redis = self.config.redis.model_copy(
-                update={"url": None, "unix_socket_path": self._server.socket_path}
+                update={"url": None, "unix_socket_path": self._server.socket_path, **TRUSTED}
             )
             self.config = self.config.model_copy(update={"redis": redis})
 

@@ -45,7 +45,7 @@ class Durability:
         step = next(flow)
         try:
             while True:
-                reply = yield self._call(step) if isinstance(step, Call) else step
+                reply = yield self._call(step) if isinstance(step, Call) and step.script == "push" else step
                 step = flow.send(reply)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]

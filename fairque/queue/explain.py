@@ -54,6 +54,7 @@ class Found(msgspec.Struct):
     attempt: int = 0
     failure_type: str = "failed"
     error: str = ""
+    unknown_since: float | None = None  # nobody who met it has known its function
     blockers: list[str] = []  # the open ones, the first hundred
     open: int = 0  # how many there are
     ended: list[tuple[str, str]] = []  # blockers that have ended without opening the way, or are not known
@@ -73,7 +74,7 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
             due = float(found.at) // 1000
             return _replace(
                 task,
-                reason=f"it is due at {_clock(due)}: it was delayed, or waits for its next attempt",
+                reason=_scheduled(found, due),
                 until=_moment(due),
                 estimated_start=_moment(due),
             )
@@ -96,6 +97,15 @@ def explain(reply: bytes, user_id: str, task_id: str) -> Explanation:
             )
         case state:
             return _replace(task, reason=f"it has ended: {state.value}")
+
+
+def _scheduled(found: Found, due: float) -> str:
+    if found.unknown_since is None:
+        return f"it is due at {_clock(due)}: it was delayed, or waits for its next attempt"
+    return (
+        f"it waits for a worker that knows its function, since {_clock(found.unknown_since)}, and is offered "
+        f"again at {_clock(due)}; it fails after queue.unknown_task_grace{_first_line(found.error)}"
+    )
 
 
 def _deferred(found: Found, waits_for: tuple[str, ...]) -> str:

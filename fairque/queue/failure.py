@@ -19,6 +19,8 @@ ERROR_LENGTH = 1_000
 TRACEBACK_LENGTH = 8_000
 TYPE_LENGTH = 40
 
+# Of an attempt whose worker does not know the task's function: another one may.
+UNKNOWN = "unknown"
 # Failures that another attempt cannot mend.
 POINTLESS = frozenset({"invalid", "expired", "poisoned"})
 

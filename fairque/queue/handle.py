@@ -19,7 +19,7 @@ from fairque.core.units import Seconds, to_seconds
 
 if TYPE_CHECKING:
     from fairque.queue.async_queue import AsyncTaskQueue
-    from fairque.queue.commands import QueueCommands
+    from fairque.queue.commands import ShardCommands
     from fairque.queue.queue import TaskQueue
 
 R = TypeVar("R")
@@ -38,7 +38,7 @@ class Handle(Generic[R]):
     """
 
     def __init__(
-        self, commands: QueueCommands, user_id: str, task_id: str, *, created: bool, returns: Any = None
+        self, commands: ShardCommands, user_id: str, task_id: str, *, created: bool, returns: Any = None
     ) -> None:
         self.user_id = user_id
         self.task_id = task_id
@@ -87,7 +87,7 @@ class Handle(Generic[R]):
 
 
 def fate_of(
-    commands: QueueCommands, user_id: str, task_id: str
+    commands: ShardCommands, user_id: str, task_id: str
 ) -> Flow[tuple[TaskState, list[bytes | None]] | None]:
     """State and details of an ended task; None while it lives."""
     try:
@@ -99,7 +99,7 @@ def fate_of(
 
 
 def outcome_of(
-    commands: QueueCommands,
+    commands: ShardCommands,
     user_id: str,
     task_id: str,
     fate: tuple[TaskState, list[bytes | None]],
@@ -122,8 +122,9 @@ class TaskHandle(Handle[R]):
     """A pushed task, for blocking code."""
 
     def __init__(self, queue: TaskQueue, task: Task[R], *, created: bool) -> None:
+        user_id = task.user_id or ""
         super().__init__(
-            queue.commands, task.user_id or "", task.task_id, created=created, returns=task.returns
+            queue.commands.of(user_id), user_id, task.task_id, created=created, returns=task.returns
         )
         self._queue = queue
 
@@ -173,8 +174,9 @@ class AsyncTaskHandle(Handle[R]):
     """A pushed task, for asyncio."""
 
     def __init__(self, queue: AsyncTaskQueue, task: Task[R], *, created: bool) -> None:
+        user_id = task.user_id or ""
         super().__init__(
-            queue.commands, task.user_id or "", task.task_id, created=created, returns=task.returns
+            queue.commands.of(user_id), user_id, task.task_id, created=created, returns=task.returns
         )
         self._queue = queue
 

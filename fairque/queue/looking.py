@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import accumulate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fairque.core.keys import unescape
 from fairque.core.records import QueueHealth, QueueStats, UserStats
+from fairque.queue.fitness import NO_PERSISTENCE, evicts_by, is_volatile, read_info
 from fairque.queue.replies import groups
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MINUTE_MS = 60_000
 HALF_MINUTE_MS = 30_000
 
 
-def read_stats(reply: Any) -> QueueStats:
-    """The reply of stats.lua."""
-    *sizes, paused, least, largest, in_minute, this_minute, last_minute, totals_reply = reply
-    scheduled, deferred, started, finished, failed, canceled, ready_users, users, workers, throttled = sizes
-    totals = {name.decode(): int(value) for name, value in groups(totals_reply, 2)}
+def read_stats(replies: Sequence[Any]) -> QueueStats:
+    """The replies of stats.lua, of all shards."""
+    sizes = [sum(numbers) for numbers in zip(*(reply[:10] for reply in replies), strict=True)]
+    scheduled, deferred, started, finished, failed, canceled, ready_users, users, _, throttled = sizes
+    paused, _, _, in_minute = replies[0][10:14]
+    spreads = [float(largest) - float(least) for least, largest in (reply[11:13] for reply in replies)]
+    this_minute, last_minute = (_together([reply[place] for reply in replies]) for place in (14, 15))
+    totals: Counter[str] = Counter()
+    for reply in replies:
+        totals.update({name.decode(): int(value) for name, value in groups(reply[16], 2)})
     ended = sum(totals.get(name, 0) for name in ("finished", "failed", "canceled", "lost"))
     live = totals.get("pushed", 0) + totals.get("requeued", 0) - ended
     return QueueStats(
@@ -34,15 +44,25 @@ def read_stats(reply: Any) -> QueueStats:
         ready_users=ready_users,
         throttled_users=throttled,
         users=users,
-        workers=workers,
+        workers=max(reply[8] for reply in replies),  # a worker tells every shard that it lives
         paused=paused == 1,
         jain_index=_recent_jain(in_minute, this_minute, last_minute, ready_users),
-        virtual_time_spread=float(largest) - float(least),
-        totals=totals,
+        virtual_time_spread=max(spreads),
+        totals=dict(totals),
     )
 
 
-def _recent_jain(in_minute: int, this_minute: list[Any], last_minute: list[Any], ready: int) -> float | None:
+def _together(services: Sequence[list[Any]]) -> list[float | None]:
+    """What is known of the service in a minute, of all shards; None for what none of them knows."""
+    return [
+        None if all(value is None for value in values) else sum(map(_number, values))
+        for values in zip(*services, strict=True)
+    ]
+
+
+def _recent_jain(
+    in_minute: int, this_minute: list[float | None], last_minute: list[float | None], ready: int
+) -> float | None:
     """Of the minute that runs once it is half over, or where nothing was served in the last one."""
     users, _, _, in_ring, _, _ = map(_number, this_minute)
     if users and (in_minute >= HALF_MINUTE_MS or last_minute[0] is None):
@@ -52,14 +72,14 @@ def _recent_jain(in_minute: int, this_minute: list[Any], last_minute: list[Any],
     return _jain(last_minute, unserved=_number(last_minute[5]))
 
 
-def _jain(service: list[Any], unserved: float) -> float | None:
+def _jain(service: list[float | None], unserved: float) -> float | None:
     """Jain's index of the service in a minute: 1 for equal service, 1/n if one of n got all."""
     users, total, squares, *_ = map(_number, service)
     count = users + unserved
     return None if squares <= 0 else min(1.0, total * total / (count * squares))
 
 
-def _number(value: bytes | None) -> float:
+def _number(value: bytes | float | None) -> float:
     return float(value or 0)
 
 
@@ -126,16 +146,16 @@ def _quantile(buckets: list[tuple[int, int]], rank: float) -> float:
 def read_health(reply: Any) -> QueueHealth:
     """The reply of health.lua."""
     info_text, workers, overdue = reply
-    info = dict(line.split(":", 1) for line in info_text.decode().splitlines() if ":" in line)
+    info = read_info(info_text)
     valkey = info.get("valkey_version")
     problems = []
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
+    policy = evicts_by(info)
+    if policy is not None:
         problems.append(
             f"maxmemory-policy is {policy}, which may drop tasks — CONFIG SET maxmemory-policy noeviction"
         )
-    if info.get("aof_enabled") == "0":
-        problems.append("no append-only file: a crash of the server loses tasks — CONFIG SET appendonly yes")
+    if is_volatile(info):
+        problems.append(NO_PERSISTENCE)
     if overdue:
         problems.append(f"{overdue} leases expired over a minute ago: no worker is running, or none reclaims")
     return QueueHealth(
@@ -145,4 +165,16 @@ def read_health(reply: Any) -> QueueHealth:
         version=valkey or info.get("redis_version", "unknown"),
         workers=workers,
         overdue_leases=overdue,
+    )
+
+
+def worst(found: Sequence[QueueHealth]) -> QueueHealth:
+    """The health of a queue whose shards' servers are so."""
+    first = next((health for health in found if not health.ok), found[0])
+    return msgspec.structs.replace(
+        first,
+        ok=all(health.ok for health in found),
+        problems=tuple(dict.fromkeys(problem for health in found for problem in health.problems)),
+        workers=max(health.workers for health in found),
+        overdue_leases=sum(health.overdue_leases for health in found),
     )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from fairque.core.pipeline_build import BuiltPipeline
     from fairque.queue.async_queue import AsyncTaskQueue
-    from fairque.queue.commands import QueueCommands
+    from fairque.queue.commands import ShardCommands
     from fairque.queue.queue import TaskQueue
 
 R = TypeVar("R")
@@ -74,7 +74,7 @@ class _PipelineHandle(Generic[R, H]):
     """
 
     def __init__(
-        self, commands: QueueCommands, user_id: str, built: BuiltPipeline, steps: Sequence[H]
+        self, commands: ShardCommands, user_id: str, built: BuiltPipeline, steps: Sequence[H]
     ) -> None:
         self.user_id = user_id
         self.pipeline_id = built.pipeline_id
@@ -271,7 +271,7 @@ class PipelineHandle(_PipelineHandle[R, TaskHandle[Any]]):
     def __init__(
         self, queue: TaskQueue, user_id: str, built: BuiltPipeline, steps: Sequence[TaskHandle[Any]]
     ) -> None:
-        super().__init__(queue.commands, user_id, built, steps)
+        super().__init__(queue.commands.of(user_id), user_id, built, steps)
         self._queue = queue
 
     def state(self) -> TaskState:
@@ -324,7 +324,7 @@ class AsyncPipelineHandle(_PipelineHandle[R, AsyncTaskHandle[Any]]):
         built: BuiltPipeline,
         steps: Sequence[AsyncTaskHandle[Any]],
     ) -> None:
-        super().__init__(queue.commands, user_id, built, steps)
+        super().__init__(queue.commands.of(user_id), user_id, built, steps)
         self._queue = queue
 
     async def state(self) -> TaskState:

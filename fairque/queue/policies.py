@@ -55,6 +55,11 @@ class PolicyCommands:
     def _call(self, script: str, args: Iterable[Any], read: Callable[[Any], T]) -> Call[T]:
         return Call(script, self._root, tuple(args), read)
 
+    @property
+    def are_configured(self) -> bool:
+        """Whether the configuration has policies to publish."""
+        return self._configured is not None
+
     def set(self, user_id: str, policy: UserPolicy) -> Flow[None]:
         """Put a policy in place of the live one."""
         from fairque.core.user_policy import UserPolicy  # noqa: PLC0415 - pydantic loads when it is used
@@ -123,7 +128,7 @@ class PolicyCommands:
 
     def publish_if_lost(self) -> Flow[None]:
         """Publish again where nothing is published: the server has lost its data."""
-        if self._configured is not None:
+        if self.are_configured:
             options = msgspec.json.encode({"digest": self._published[2], "ask": True})
             if (yield self._call("configure", (options,), bool)):
                 yield from self.publish()

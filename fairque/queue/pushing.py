@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from fairque.core.calls import Call, Flow
     from fairque.core.config import QueueConfig
-    from fairque.core.pipeline import Pipeline
-    from fairque.core.pipeline_build import BuiltPipeline
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,26 +34,29 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Tasks with their user, and the calls that push them.
+    """Tasks with their user, and the calls that push them, in rounds.
 
-    The first call says whether there is room for all, and comes before the others. Of these the last
-    `in_order` come one after the other.
+    The first round says whether there is room for all. Calls of one round may be under way at once.
     """
 
     tasks: Sequence[Task[Any]]
-    places: Sequence[Sequence[int]]
-    calls: Sequence[Call[list[bool]]]
-    in_order: int
+    pushes: Sequence[Sequence[tuple[Sequence[int], Call[list[bool]]]]]  # the places of a call's tasks, and it
 
-    def rounds(self) -> list[Sequence[Call[list[bool]]]]:
-        """What may be under way at once, one after the other."""
-        last = len(self.calls) - self.in_order
-        return [self.calls[:1], self.calls[1:last], *([call] for call in self.calls[max(1, last) :])]
+    @property
+    def calls(self) -> list[Call[list[bool]]]:
+        """All calls, in order."""
+        return [call for pushes in self.pushes for _, call in pushes]
+
+    @property
+    def rounds(self) -> list[list[Call[list[bool]]]]:
+        """The calls that may be under way at once."""
+        return [[call for _, call in pushes] for pushes in self.pushes]
 
     def created(self, replies: Iterable[list[bool]]) -> list[bool]:
-        """Whether each task is new, by the calls' replies."""
+        """Whether each task is new, by the replies to all calls in order."""
         flags = [False] * len(self.tasks)
-        for places, reply in zip(self.places, replies, strict=True):
+        all_places = [places for pushes in self.pushes for places, _ in pushes]
+        for places, reply in zip(all_places, replies, strict=True):
             for place, flag in zip(places, reply, strict=True):
                 flags[place] = flag
         return flags
@@ -64,8 +65,8 @@ class Batch:
 class PushCommands(Commands):
     """The operations that bring tasks."""
 
-    def __init__(self, config: QueueConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: QueueConfig, shard: int = 0) -> None:
+        super().__init__(config, shard)
         self._plain_options = self._options(ageing_us=self._ageing_us, max_queued=config.max_queued)
 
     def push(self, task: Task[Any], *, missing: Missing | None = None, **options: Any) -> Flow[Receipt]:
@@ -79,11 +80,8 @@ class PushCommands(Commands):
             created += yield self._push_call(tasks, records, part, missing)
         return Receipt(prepared, created[0])
 
-    def push_batch(
-        self, tasks: Sequence[Task[Any]], *, user_id: str | None = None, missing: Missing | None = None
-    ) -> Batch:
-        """The tasks with their user, and the calls that push them. All are checked first."""
-        check_missing(missing)
+    def ready(self, tasks: Sequence[Task[Any]], user_id: str | None) -> tuple[list[Task[Any]], list[bytes]]:
+        """The tasks of a batch with their user, and on the wire. All are checked."""
         prepared, records = [], []
         for index, task in enumerate(tasks):
             try:
@@ -92,29 +90,33 @@ class PushCommands(Commands):
                 raise BatchError(index, error) from error
             prepared.append(ready)
             records.append(record)
-        together, in_order = parts_of(prepared, [len(record) for record in records])
-        parts = together + in_order
-        calls = []
-        for number, part in enumerate(parts):
-            rest = rest_by_user(prepared, part) if number == 0 and len(parts) > 1 else None
-            chosen = [prepared[place] for place in part.places], [records[place] for place in part.places]
-            calls.append(self._push_call(*chosen, part, missing, rest))
-        return Batch(prepared, [part.places for part in parts], calls, len(in_order))
+        return prepared, records
 
-    def push_pipeline(
-        self, pipeline: Pipeline[Any], *, missing: Missing | None = None, **options: Any
-    ) -> tuple[BuiltPipeline, Batch]:
-        """The pipeline's tasks, and the calls that push them; `options` as for `Pipeline.with_options`."""
-        if options.pop("task_id", None) is not None:
-            raise TaskValidationError("a pipeline has no task_id of its own: give its steps one, if you must")
-        built = pipeline.build(**options)
-        try:
-            return built, self.push_batch(built.tasks, missing=missing)
-        except BatchError as error:
-            name = built.tasks[error.index].name
-            raise TaskValidationError(
-                f"step {name!r} was refused, nothing was pushed: {error.__cause__}"
-            ) from error
+    def batch(
+        self,
+        tasks: Sequence[Task[Any]],
+        records: Sequence[bytes],
+        missing: Missing | None,
+        *,
+        ask: bool = False,
+    ) -> Batch:
+        """The calls that push tasks of this shard, which are `ready`.
+
+        With `ask` a round comes before them that only asks whether they would be refused: other shards are
+        asked too, and nothing is pushed to any where one refuses.
+        """
+        together, in_order = parts_of(tasks, [len(record) for record in records])
+        parts = together + in_order
+        pushes: list[tuple[Sequence[int], Call[list[bool]]]] = []
+        asking = []
+        for number, part in enumerate(parts):
+            rest = rest_by_user(tasks, part) if number == 0 and len(parts) > 1 else None
+            chosen = [tasks[place] for place in part.places], [records[place] for place in part.places]
+            pushes.append((part.places, self._push_call(*chosen, part, missing, rest)))
+            if ask and number == 0:
+                asking.append(((), self._push_call(*chosen, part, missing, rest, ask=True)))
+        last = max(1, len(together))
+        return Batch(tasks, [asking, pushes[:1], pushes[1:last], *([push] for push in pushes[last:])])
 
     def _ready(self, task: Task[Any], options: dict[str, Any]) -> tuple[Task[Any], bytes]:
         """The task with its options, and on the wire."""
@@ -163,12 +165,18 @@ class PushCommands(Commands):
         part: Part,
         missing: Missing | None,
         rest: dict[str, int] | None = None,
+        *,
+        ask: bool = False,
     ) -> Call[list[bool]]:
         """`rest` counts what comes with other parts of a batch, by user."""
         options = self._plain_options
-        if rest or part.depends_on or part.gate or part.check:
+        if rest or part.depends_on or part.gate or part.check or ask:
             options = self._options(
-                **self._ending, max_queued=self.config.max_queued, rest=rest or None, **part.options(missing)
+                **self._ending,
+                max_queued=self.config.max_queued,
+                rest=rest or None,
+                ask=ask or None,
+                **part.options(missing),
             )
         args: list[Any] = [options]
         for task, record in zip(tasks, records, strict=True):

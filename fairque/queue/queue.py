@@ -8,11 +8,11 @@ from fairque.core.calls import single
 from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
-from fairque.queue.commands import QueueCommands
 from fairque.queue.connect import Connection
 from fairque.queue.durability import Durability
 from fairque.queue.handle import TaskHandle
 from fairque.queue.pipeline_handle import PipelineHandle
+from fairque.queue.shards import commands_of
 from fairque.queue.xcom import XComManager
 from fairque.utils.lua_manager import LuaScriptManager
 
@@ -54,7 +54,7 @@ class TaskQueue:
     def __init__(self, source: str | FairQueueConfig | None = None) -> None:
         self._connection = Connection(source)
         self.config = self._connection.config
-        self.commands = QueueCommands(self.config.queue, self.config.policies)
+        self.commands = commands_of(self.config)
         self._durability = Durability(self.config)
         self.manager = LuaScriptManager(self.config.redis, opening=self.commands.opening)
 
@@ -223,7 +223,7 @@ class TaskQueue:
             DependencyCycleError: It would wait for itself; nothing was written.
             GraphTooLargeError: Too many tasks hang together to rule that out; nothing was written.
         """
-        return self.run(self.commands.add_dependency(user_id, task_id, depends_on, missing))
+        return self.run(self.commands.of(user_id).add_dependency(user_id, task_id, depends_on, missing))
 
     def handle(self, user_id: str, task_id: str) -> TaskHandle[Any]:
         """A handle on a task that was pushed elsewhere. Asks the server nothing yet."""
@@ -290,7 +290,7 @@ class TaskQueue:
             DecodeError: The body, or a result, cannot be decoded.
             ServerError: The server refused or could not be reached.
         """
-        return self.run(self.commands.inputs(task))
+        return self.run(self.commands.of(task.user_id).inputs(task))
 
     # --- ending an attempt ---
 
@@ -321,16 +321,17 @@ class TaskQueue:
         Args:
             task: As popped.
             error: What went wrong; kept in the history, and asked by the retry policy.
-            failure_type: `failed` and `timeout` may be retried, `invalid` is not.
+            failure_type: `failed` and `timeout` may be retried, `invalid` is not. `unknown` is no failure:
+                the task waits for somebody who knows its function, for `queue.unknown_task_grace`.
 
         Returns:
-            SCHEDULED if it will be retried, else FAILED.
+            SCHEDULED if there will be another attempt, else FAILED.
 
         Raises:
             LeaseLostError: This attempt no longer holds the lease; nothing was changed.
             ServerError: The server refused or could not be reached.
         """
-        return self.run(self.commands.fail(task, error, failure_type=failure_type))
+        return self.run(self.commands.of(task.user_id).fail(task, error, failure_type=failure_type))
 
     def heartbeat(self, tasks: Iterable[Task[Any]] | Task[Any], *, lease: Seconds | None = None) -> None:
         """Renew the leases of popped tasks from now on.
@@ -362,7 +363,7 @@ class TaskQueue:
         Returns:
             (user_id, task_id) of each; those over `max_crashes` went to the dead letter queue.
         """
-        return self.run(single(self.commands.reclaim(limit)))
+        return self.run(self.commands.reclaim(limit))
 
     def cancel(self, user_id: str, task_id: str, *, cascade: bool = False) -> bool:
         """Cancel a task. A running one learns it at its next heartbeat.
@@ -381,7 +382,7 @@ class TaskQueue:
         Raises:
             TaskNotFoundError: No such task is known.
         """
-        return self.run(self.commands.cancel(user_id, task_id, cascade=cascade))
+        return self.run(self.commands.of(user_id).cancel(user_id, task_id, cascade=cascade))
 
     def requeue(self, user_id: str, task_id: str) -> TaskHandle[Any]:
         """Take a task out of the dead letter queue and queue it again; its retries begin anew.
@@ -390,11 +391,11 @@ class TaskQueue:
             TaskNotFoundError: No such task is known.
             TaskStateError: It is not FAILED.
         """
-        return TaskHandle(self, self.run(self.commands.requeue(user_id, task_id)), created=False)
+        return TaskHandle(self, self.run(self.commands.of(user_id).requeue(user_id, task_id)), created=False)
 
     def get(self, user_id: str, task_id: str) -> Task[Any] | None:
         """Everything known of a task: state, times, attempts, errors. None if it is not known."""
-        return self.run(single(self.commands.get(user_id, task_id)))
+        return self.run(single(self.commands.of(user_id).get(user_id, task_id)))
 
     def cleanup_expired_tasks(self, limit: int = 1000) -> int:
         """Remove up to `limit` ended tasks past their retention. Workers do this by themselves.
@@ -416,7 +417,7 @@ class TaskQueue:
             TaskValidationError: The user id cannot be one, or the policy is no `UserPolicy`.
             ServerError: The server refused or could not be reached.
         """
-        self.run(self.commands.policies.set(user_id, policy))
+        self.run(self.commands.of(user_id).policies.set(user_id, policy))
 
     def update_policy(self, user_id: str, **changes: Any) -> UserPolicy:
         """Change some fields of what was set for a user, and leave the others; the policy that counts then.
@@ -425,31 +426,31 @@ class TaskQueue:
             ConfigurationError: A field is unknown or out of its range; the message names it.
             ServerError: The server refused or could not be reached.
         """
-        return self.run(self.commands.policies.update(user_id, changes))
+        return self.run(self.commands.of(user_id).policies.update(user_id, changes))
 
     def get_policy(self, user_id: str) -> UserPolicy:
         """The policy that counts for a user: what was set, over the configuration's."""
-        return self.run(self.commands.policies.get(user_id))
+        return self.run(self.commands.of(user_id).policies.get(user_id))
 
     def clear_policy(self, user_id: str) -> None:
         """Forget what was set for a user, a pause included: the configuration's policy counts again."""
-        self.run(self.commands.policies.clear(user_id))
+        self.run(self.commands.of(user_id).policies.clear(user_id))
 
     def pause_user(self, user_id: str) -> None:
         """Start no more tasks of a user. It can still push; what runs goes on."""
-        self.run(self.commands.policies.pause_user(user_id, paused=True))
+        self.run(self.commands.of(user_id).policies.pause_user(user_id, paused=True))
 
     def resume_user(self, user_id: str) -> None:
         """Let a paused user go on."""
-        self.run(self.commands.policies.pause_user(user_id, paused=False))
+        self.run(self.commands.of(user_id).policies.pause_user(user_id, paused=False))
 
     def pause(self) -> None:
         """Start no more tasks of anybody. Pushes are accepted; what runs goes on."""
-        self.run(single(self.commands.policies.pause(paused=True)))
+        self.run(self.commands.pause(paused=True))
 
     def resume(self) -> None:
         """Let a paused queue go on."""
-        self.run(single(self.commands.policies.pause(paused=False)))
+        self.run(self.commands.pause(paused=False))
 
     # --- cross-task data ---
 
@@ -469,19 +470,19 @@ class TaskQueue:
 
     def stats(self) -> QueueStats:
         """How many tasks are where, and how many transitions there were."""
-        return self.run(single(self.commands.stats()))
+        return self.run(self.commands.stats())
 
     def health(self) -> QueueHealth:
         """Whether the server answers and is set up for a queue; `problems` say what to change."""
-        return self.run(single(self.commands.health()))
+        return self.run(self.commands.health())
 
     def users(self, limit: int = 100, offset: int = 0) -> list[UserStats]:
         """A page of the users known, those with live tasks first."""
-        return self.run(single(self.commands.users(limit, offset)))
+        return self.run(self.commands.users(limit, offset))
 
     def user_stats(self, user_id: str) -> UserStats | None:
         """One user's part in the queue; None if the user is not known."""
-        return self.run(self.commands.user_stats(user_id))
+        return self.run(self.commands.of(user_id).user_stats(user_id))
 
     def explain(self, user_id: str, task_id: str) -> Explanation:
         """Why a task is not running: who is ahead, what holds its user back, and when it may start.
@@ -489,7 +490,7 @@ class TaskQueue:
         Raises:
             TaskNotFoundError: No such task is known.
         """
-        return self.run(self.commands.explain(user_id, task_id))
+        return self.run(self.commands.of(user_id).explain(user_id, task_id))
 
     def graph(self, user_id: str, task_id: str, limit: int = 10_000) -> TaskGraph:
         """The tasks that depend on one and that it depends on, directly or not, with their states.
@@ -502,7 +503,7 @@ class TaskQueue:
         Raises:
             TaskNotFoundError: No such task is known.
         """
-        return self.run(self.commands.graph(user_id, task_id, limit))
+        return self.run(self.commands.of(user_id).graph(user_id, task_id, limit))
 
     def failed_tasks(self, user_id: str | None = None, limit: int = 100, offset: int = 0) -> list[Task[Any]]:
         """A page of the dead letter queue, the latest first.

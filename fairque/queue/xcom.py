@@ -71,7 +71,7 @@ class XComManager(_Manager):
         self._owned: TaskQueue | None = None
         if not isinstance(source, TaskQueue):
             self._owned = source = TaskQueue(source)
-        self._use(source.commands.xcom(user_id, namespace=namespace), source.run)
+        self._use(source.commands.of(user_id).xcom(user_id, namespace=namespace), source.run)
 
     def _use(self, commands: XComCommands, run: Callable[[Flow[Any]], Any]) -> None:
         self._commands = commands
@@ -188,7 +188,7 @@ class AsyncXComManager(_Manager):
         self._owned: AsyncTaskQueue | None = None
         if not isinstance(source, AsyncTaskQueue):
             self._owned = source = AsyncTaskQueue(source)
-        self._use(source.commands.xcom(user_id, namespace=namespace), source.run)
+        self._use(source.commands.of(user_id).xcom(user_id, namespace=namespace), source.run)
 
     def _use(self, commands: XComCommands, run: Callable[[Flow[Any]], Awaitable[Any]]) -> None:
         self._commands = commands

@@ -6,7 +6,7 @@
 --   may be repeated; absent for one that is not)
 -- Returns: milliseconds until a scheduled task or a throttled user is due (-1 for none), 1 if more is ready
 -- (2 if the claim should be repeated: it stopped at a limit, of expired tasks or of releases, or these released
--- some), the time, and for each task:
+-- some), the time, by how much virtual time has advanced, on an average of the active users, and for each task:
 -- member, attempt, place, failures, record.
 --- @include "includes/shard"
 --- @include "includes/promote"
@@ -23,8 +23,8 @@ local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
 local FIRST_GROUPS = 8 -- of a user that are read at first
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
-local reply, leases, started = { -1, 0, now }, {}, {}
-local expired, skipped, unfinished, largest_v = 0, 0, false, nil
+local reply, leases, started = { -1, 0, now, '0' }, {}, {}
+local expired, skipped, unfinished, largest_v, charged = 0, 0, false, nil, 0
 
 local function give(member, attempt, place, failures, record)
   local n = #reply
@@ -60,8 +60,10 @@ local function account_for(user, group, member, place, header)
   if group then
     redis.call('HSET', root .. 'run:' .. member, 'group', group.name)
   end
-  largest_v = math.max(largest_v or user.v, user.v)
+  local before = user.v
+  largest_v = math.max(largest_v or before, before)
   charge(user, group, cost)
+  charged = charged + user.v - before
   use_token(user)
   user.in_flight = user.in_flight + 1
   user.served = user.served + 1
@@ -254,6 +256,16 @@ local function count_stolen()
   count('stolen', #started)
 end
 
+-- Users that this claim has drained were active too.
+local function advance(active)
+  for _, user in pairs(users) do
+    if user.starts > 0 and not user.ring_v then
+      active = active + 1
+    end
+  end
+  return string.format('%.9g', charged / active)
+end
+
 -- A worker whose claim was not answered repeats it under the same id, and gets what it was given, as far as
 -- it still holds the leases. So a lost reply costs neither a lease's time nor a crash on the task's account.
 local function given_before()
@@ -302,8 +314,12 @@ if queue_is_paused then
   return reply
 end
 
-reply[2] = redis.call('EXISTS', root .. 'ring')
-local more = reply[2] == 1
+local active = redis.call('ZCARD', root .. 'ring')
+local more = active > 0
+reply[2] = more and 1 or 0
+if #started > 0 then
+  reply[4] = advance(active)
+end
 if may_be_left and redis.call('EXISTS', root .. 'releasing') == 1 then
   more, unfinished = true, true
 end

@@ -26,9 +26,15 @@ local found = {
   in_flight = user.in_flight, served = user.served, busy_ms = user.busy_ms,
   policy = user.policy,
 }
-local run = redis.call('HMGET', root .. 'run:' .. member, 'worker', 'attempt', 'failure_type', 'error')
+local run = redis.call(
+  'HMGET', root .. 'run:' .. member,
+  'worker', 'attempt', 'failure_type', 'error', 'unknown_attempt', 'unknown_since'
+)
 found.worker, found.attempt = run[1] or nil, tonumber(run[2]) or nil
 found.failure_type, found.error = run[3] or nil, run[4] or nil
+if run[5] and run[5] == run[2] then
+  found.unknown_since = tonumber(run[6])
+end
 if state == 'QUEUED' then
   local lane = lane_key(name, group)
   found.lane_rank = redis.call('ZRANK', lane, id)

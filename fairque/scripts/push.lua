@@ -7,6 +7,7 @@
 --   and for a graph in several pushes: gate (a member; tasks that name it among their dependencies wait until it
 --   opens), gate_ms (for how long it stays without another push), opens (in the last one), check (in the
 --   first push of a batch: what the later ones depend on outside of it, as depends_on)
+--   and ask: only look whether it would be refused (absent to push)
 --   arguments: user, id, record for each task (ids escaped)
 -- Returns 1 for each task that was created, 0 for each that was known and stays as it is.
 --- @include "includes/shard"
@@ -69,6 +70,9 @@ local graph = (opts.depends_on or opts.gate or opts.check) and graph_of_push()
 local problem = graph and graph.problem(size)
 if problem then
   return problem
+end
+if opts.ask then
+  return {}
 end
 for name in pairs(opts.rest or {}) do
   users[name] = nil -- it was only looked at: up to thousands that need not be settled

@@ -11,9 +11,11 @@ from redis import exceptions as redis_errors
 from redis.asyncio.cluster import PipelineCommand
 
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
-from fairque.core.exceptions import DurabilityError, FairQueueError, ServerError
+from fairque.core.exceptions import DurabilityError, FairQueueError, ForkedLoopError, ServerError
+from fairque.core.forks import leave_behind, renew_in_children
 from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import CLIENT_ERRORS, PAUSE_AFTER_REFUSAL, _BaseLuaScriptManager, _said
+from fairque.utils.patience import is_passing_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -31,12 +33,21 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         super().__init__(config, opening=opening)
-        self.client: Any = config.create_async_redis_client()
+        self._begin()
+        renew_in_children(self)
+
+    def _begin(self) -> None:
+        self.client: Any = self._config.create_async_redis_client()
         self._slots = asyncio.Semaphore(self.CONNECTIONS)
         self._opener = asyncio.Lock()
         self._opening_task: asyncio.Task[Any] | None = None
         self._blocking: Any = None
         self._listener: AsyncListener | None = None
+
+    def renew_after_fork(self) -> None:
+        """In the child: take nothing over of locks and connections, which the parent's loop uses."""
+        leave_behind(self.client, self._blocking, self._listener)
+        self._begin()
 
     async def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its end and return its value."""
@@ -60,8 +71,8 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 return await self.execute(step)
             case Listen(topic):
                 heard[topic] = await ears.enter_async_context(self._listening().on(topic))
-            case Wait(seconds, key=str(key)):
-                return await self._await_key(key, seconds)
+            case Wait(seconds, keys=(_, *_) as keys):
+                return await self._await_keys(keys, seconds)
             case Wait(seconds, topic=str(topic)):
                 await heard[topic].async_wait(seconds)
             case Wait(seconds):
@@ -91,16 +102,26 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                     raise meaning from error
             await asyncio.sleep(pause)
 
+    async def open(self) -> None:
+        """Say what is to be said to the server before anything else, if it has not been said.
+
+        Raises:
+            ServerError: The server refused or could not be reached.
+            UnsafeServerError: It may drop tasks.
+        """
+        if self._opening is not None:
+            await self._open(self._opening)
+
     async def _open(self, opening: Opening) -> None:
         """Run the opening; other tasks wait for it, its own calls do not."""
-        if self._opening_task is asyncio.current_task():
+        if self._opening_task is _current_task():
             return
         known = self._opening_error
         async with self._opener:
             if self._opening is None:
                 return
             self._fail_as_it_did(known)
-            self._opening_task = asyncio.current_task()
+            self._opening_task = _current_task()
             try:
                 await self.run(opening())
                 self._opening = None
@@ -213,21 +234,20 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             await self._distrust(error)
             return self._translate(error, call.script)
 
-    async def _await_key(self, key: str, seconds: float) -> bool:
+    async def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
+        keys, seconds = self._within_reach(keys, seconds)
         self._check_open()
         if self._blocking is None:
             self._blocking = self._waiting_config().create_async_redis_client()
         try:
-            return await self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
-        except redis_errors.ResponseError:
-            await asyncio.sleep(
-                PAUSE_AFTER_REFUSAL
-            )  # the node has lost the key to another; a claim will find that
-            return False
+            return await self._blocking.blpop(list(keys), timeout=self._block_for(seconds)) is not None
         except Exception as error:
             meaning = self._meaning(error, "wake")
             await self._distrust(error)
+            if is_passing_refusal(error, meaning):  # the list is elsewhere now: a claim will find it
+                await asyncio.sleep(PAUSE_AFTER_REFUSAL)
+                return False
             if meaning is error:
                 raise
             raise meaning from error
@@ -260,9 +280,20 @@ async def _noticing(work: Coroutine[Any, Any, T]) -> T:
     redis-py sends with asyncio.wait_for, which before Python 3.12 swallows a cancellation that comes just as
     it is done; whoever waits next would go on waiting.
     """
-    task = asyncio.current_task()
+    try:
+        task = _current_task()
+    except ForkedLoopError:
+        work.close()
+        raise
     before = 0 if task is None else task.cancelling()
     value = await work
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError
     return value
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # a coroutine, and no loop that runs: the process has forked meanwhile
+        raise ForkedLoopError from None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
 import time
 from contextlib import asynccontextmanager, contextmanager
@@ -31,7 +30,7 @@ ANSWER_SECONDS = 2.0  # and has so long to answer
 # What a connection can end with. redis-py looks a slot up in a dictionary, where it may be missing.
 LOST = (RedisError, RedisClusterException, OSError, LookupError)
 # A subscription that is always there, so that the connection stays in its listening state.
-_IDLE_CHANNEL = "fairque:listening"
+IDLE_CHANNEL = "fairque:listening"
 
 
 class Ear:
@@ -128,7 +127,7 @@ class AsyncListener:
             await client.initialize()
         async with client.pubsub() as pubsub:
             try:
-                await pubsub.subscribe(_IDLE_CHANNEL)
+                await pubsub.subscribe(IDLE_CHANNEL)
                 # On an error redis-py would connect again in whichever coroutine sees it, and lose one of
                 # two connections. Only this coroutine connects.
                 pubsub.connection.retry = Retry(NoBackoff(), 0, supported_errors=())
@@ -180,16 +179,10 @@ class ThreadListener:
     """The blocking face of `AsyncListener`, which it runs in a thread that starts at the first use."""
 
     def __init__(self, config: RedisConfig) -> None:
-        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._listener = AsyncListener(config)
         self._thread = threading.Thread(target=self._loop.run_forever, name="fairque-listener", daemon=True)
         self._thread.start()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether its thread runs in this process: it does not in a child of a fork."""
-        return self._pid == os.getpid()
 
     @contextmanager
     def on(self, topic: str) -> Iterator[Ear]:

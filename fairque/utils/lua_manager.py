@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from contextlib import ExitStack
@@ -22,6 +23,7 @@ from fairque.core.exceptions import (
     ServerError,
     ServerLoadingError,
     ServerOutOfMemoryError,
+    ServerPermissionError,
     ServerReadOnlyError,
     ServerUnavailableError,
     SlotMovedError,
@@ -29,9 +31,10 @@ from fairque.core.exceptions import (
     TaskValidationError,
     UnknownDependencyError,
 )
+from fairque.core.forks import leave_behind, renew_in_children
 from fairque.core.keys import split_member, unescape
 from fairque.utils.listener import Ear, ThreadListener
-from fairque.utils.patience import Patience
+from fairque.utils.patience import Patience, is_passing_refusal
 from fairque.utils.script_loader import ScriptLoader
 
 if TYPE_CHECKING:
@@ -82,6 +85,8 @@ _SERVER_CODES: dict[str, type[ServerError]] = {
 }
 
 _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
+    (redis_errors.NoPermissionError, ServerPermissionError),
+    (redis_errors.AuthenticationError, ServerPermissionError),
     (redis_errors.OutOfMemoryError, ServerOutOfMemoryError),
     (redis_errors.ReadOnlyError, ServerReadOnlyError),
     (redis_errors.BusyLoadingError, ServerLoadingError),
@@ -98,6 +103,9 @@ _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
 )
 
 
+# What a script ends with that may not do something. It has no word of its own.
+_DENIED_IN_SCRIPT = ("ACL failure in script", "The user executing the script can't")
+
 # What redis-py may raise. A cluster client's own errors do not derive from RedisError.
 CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError)
 
@@ -106,6 +114,7 @@ _shared_loader = ScriptLoader()
 
 
 PAUSE_AFTER_REFUSAL = 0.1  # seconds, where a node would not wait for a wake-up
+SHORT_BLOCK = 0.25  # seconds to wait for one of several wake-ups that are on different nodes
 LONGEST_BLOCK = 2.0  # seconds that a connection blocks at a time; who waits longer waits again
 # Seconds that the end of such a wait may be late. A server that says nothing then is likely lost; one that is
 # only slow costs a new connection.
@@ -138,6 +147,12 @@ class _BaseLuaScriptManager:
     @staticmethod
     def _block_for(seconds: float) -> float:
         return min(max(seconds, 0.001), LONGEST_BLOCK)  # 0 would be for ever
+
+    def _within_reach(self, keys: tuple[str, ...], seconds: float) -> tuple[tuple[str, ...], float]:
+        """Of the keys those that one command may wait for: in a cluster one, and for a moment."""
+        if len(keys) == 1 or not self._config.cluster:
+            return keys, seconds
+        return (random.choice(keys),), min(seconds, SHORT_BLOCK)  # noqa: S311 - no secret
 
     def _check_open(self) -> None:
         if self._closed:
@@ -174,6 +189,8 @@ class _BaseLuaScriptManager:
                 return meaning(_advice(meaning, error))
         if not isinstance(error, redis_errors.RedisError):
             return error
+        if any(words in str(error) for words in _DENIED_IN_SCRIPT):
+            return ServerPermissionError(_advice(ServerPermissionError, error))
         code, _, detail = str(error).partition(" ")
         if code in _CODES:
             return _CODES[code](detail)
@@ -220,6 +237,13 @@ def _advice(kind: type[ServerError], error: Exception) -> str:
         return (
             f"the server is out of memory (maxmemory): {text} — let workers drain the queue, or give it more"
         )
+    if isinstance(error, redis_errors.AuthenticationError):
+        return f"the server does not let this user in: {text} — check redis.username and redis.password"
+    if kind is ServerPermissionError:
+        return (
+            f"the server's ACL does not let this user do what a queue needs: {text} — make it anew with the "
+            "rule that `fairque acl` prints for this prefix and queue"
+        )
     if kind is ServerUnavailableError and isinstance(error, redis_errors.ResponseError):
         return f"the server refuses for now: {text} — try again, or see what it lacks"
     if kind is ServerUnavailableError:
@@ -240,16 +264,38 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         super().__init__(config, opening=opening)
-        try:
-            self.client: Any = config.create_redis_client()
-        except redis_errors.RedisClusterException as error:  # a cluster's client connects when it is made
-            raise self._translate(error, "connect") from error
+        self._begin()
+        self._connect()
+        renew_in_children(self)
+
+    def _begin(self) -> None:
+        self._client: Any = None
         self._slots = threading.Semaphore(self.CONNECTIONS)
         self._lock = threading.Lock()
         self._opener = threading.RLock()
         self._is_opening = False
         self._blocking: Any = None
         self._listener: ThreadListener | None = None
+
+    def renew_after_fork(self) -> None:
+        """In the child: take nothing over of locks and connections, which the parent's threads use."""
+        leave_behind(self._listener)
+        self._begin()
+
+    @property
+    def client(self) -> Any:
+        """The client that scripts run on; a child of a fork makes one of its own when it first needs it."""
+        return self._connect() if self._client is None else self._client
+
+    def _connect(self) -> Any:
+        with self._lock:
+            self._check_open()
+            if self._client is None:
+                try:
+                    self._client = self._config.create_redis_client()
+                except redis_errors.RedisClusterException as error:  # a cluster's client connects at once
+                    raise self._translate(error, "connect") from error
+            return self._client
 
     def run(self, flow: Flow[T]) -> T:
         """Drive a flow to its end and return its value."""
@@ -273,8 +319,8 @@ class LuaScriptManager(_BaseLuaScriptManager):
                 return self.execute(step)
             case Listen(topic):
                 heard[topic] = ears.enter_context(self._listening().on(topic))
-            case Wait(seconds, key=str(key)):
-                return self._await_key(key, seconds)
+            case Wait(seconds, keys=(_, *_) as keys):
+                return self._await_keys(keys, seconds)
             case Wait(seconds, topic=str(topic)):
                 heard[topic].wait(seconds)
             case Wait(seconds):
@@ -345,22 +391,21 @@ class LuaScriptManager(_BaseLuaScriptManager):
         self.client.exists(root)  # so that the client learns of a shard that has moved
         return self.client.get_redis_connection(self.client.get_node_from_key(root))
 
-    def _await_key(self, key: str, seconds: float) -> bool:
+    def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
+        keys, seconds = self._within_reach(keys, seconds)
         with self._lock:
             self._check_open()
             if self._blocking is None:
                 self._blocking = self._waiting_config().create_redis_client()
         try:
-            return self._blocking.blpop([key], timeout=self._block_for(seconds)) is not None
-        except redis_errors.ResponseError:
-            time.sleep(
-                PAUSE_AFTER_REFUSAL
-            )  # the node has lost the key to another one; a claim will find that
-            return False
+            return self._blocking.blpop(list(keys), timeout=self._block_for(seconds)) is not None
         except Exception as error:
             meaning = self._meaning(error, "wake")
             self._distrust(error)
+            if is_passing_refusal(error, meaning):  # the list is elsewhere now: a claim will find it
+                time.sleep(PAUSE_AFTER_REFUSAL)
+                return False
             if meaning is error:
                 raise
             raise meaning from error
@@ -372,7 +417,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
     def _listening(self) -> ThreadListener:
         with self._lock:
             self._check_open()
-            if self._listener is None or not self._listener.is_ours:
+            if self._listener is None:
                 self._listener = ThreadListener(self._waiting_config())
             return self._listener
 
@@ -382,8 +427,8 @@ class LuaScriptManager(_BaseLuaScriptManager):
             self._closed = True
             listener, self._listener = self._listener, None
             blocking, self._blocking = self._blocking, None
-        if listener is not None and listener.is_ours:
+        if listener is not None:
             listener.close()
-        if blocking is not None:
-            blocking.close()
-        self.client.close()
+        for client in (blocking, self._client):
+            if client is not None:
+                client.close()

@@ -26,6 +26,11 @@ _PASSING = (ServerUnavailableError, ServerLoadingError)
 _PASSING_WITH_OTHERS = (*_PASSING, ServerReadOnlyError, SlotMovedError)
 
 
+def is_passing_refusal(error: Exception, meaning: Exception) -> bool:
+    """Whether a server said no for a reason that passes by itself, or with a look for the right node."""
+    return isinstance(error, _REFUSALS) and isinstance(meaning, _PASSING_WITH_OTHERS)
+
+
 class Patience:
     """The repeats of one call.
 

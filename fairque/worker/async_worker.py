@@ -13,16 +13,26 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from fairque.core.exceptions import FairQueueError, QueueClosedError, ServerError
+from fairque.core.exceptions import ServerError
+from fairque.core.forks import renew_in_children
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
+from fairque.queue.visits import Visits
 from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
+from fairque.worker.homes import Homes
 from fairque.worker.inputs import Inputs
+from fairque.worker.post import Post, all_have_ended, leave_all
 from fairque.worker.pump import Pump
-from fairque.worker.selection import choices
+from fairque.worker.recycling import Limits
+from fairque.worker.selection import choices, choices_in
+from fairque.worker.slots import Slots
 from fairque.worker.threads import TaskThreads
+from fairque.worker.turns import Turns
+from fairque.worker.upkeep import Upkeep
+from fairque.worker.vitals import Vitals
+from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -35,12 +45,7 @@ logger = logging.getLogger("fairque.worker")
 
 Source: TypeAlias = "AsyncTaskQueue | TaskQueue | FairQueueConfig | str | None"
 
-MAINTENANCE_SECONDS = 1.0  # between looks for expired leases
-CLEANUP_EVERY = 10  # such looks
-MAINTENANCE_BATCH = 200  # tasks at a time
-BREATH_SECONDS = 0.01
-LAST_TRIP_SECONDS = 2.0  # for a round trip that is under way when the grace ends
-LEAVE_SECONDS = 5.0  # for the last words to the server
+OPENING_SECONDS = 2.0  # for the first words, before the worker begins
 
 
 class AsyncWorker:
@@ -57,6 +62,8 @@ class AsyncWorker:
         lease: Seconds a claim is good for without a heartbeat; the queue's `lease_seconds` if not given.
         graceful_shutdown_timeout: Seconds that running tasks get when the worker is stopped; what is not
             done by then is handed back to the queue. The configuration's (30) if not given.
+        max_tasks: After so many tasks claim no more, let running ones end, and return from `run`.
+        max_memory_mb: The same once the process occupies more MiB; looked at when a task ends.
 
     Raises:
         ConfigurationError: The source or a setting cannot be used.
@@ -74,6 +81,8 @@ class AsyncWorker:
         steal_targets: Sequence[str] | Literal["*"] | None = None,
         lease: Seconds | None = None,
         graceful_shutdown_timeout: Seconds | None = None,
+        max_tasks: int | None = None,
+        max_memory_mb: int | None = None,
     ) -> None:
         self._source = source
         self._given = _settings(
@@ -86,6 +95,8 @@ class AsyncWorker:
                 if graceful_shutdown_timeout is None
                 else to_seconds(graceful_shutdown_timeout, "graceful_shutdown_timeout")
             ),
+            max_tasks=max_tasks,
+            max_memory_mb=max_memory_mb,
         )
         self.burst = burst
         self.handler = handler
@@ -100,21 +111,32 @@ class AsyncWorker:
             self.config = configuration_of(source)
         self.settings = _merge(self.config.worker, self._given)
         self.worker_id = self.settings.id or _new_worker_id()
+        self.vitals = Vitals(self.worker_id)
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In the child of a fork it is another worker, unless its id was given, and does not run."""
+        if self._loop is not None and self._thread == threading.get_ident():
+            self._loop.call_soon(_leave_the_parents_loop)
+        self._loop = None
+        self.worker_id = self.settings.id or _new_worker_id()
+        self.vitals = Vitals(self.worker_id)
 
     async def run(self) -> None:
-        """Work until `stop` is called, SIGTERM or SIGINT arrives, or a burst has nothing left.
+        """Work until `stop` is called, a signal comes, a burst has nothing left, or a limit is passed.
 
-        The signals are handled where the application does not handle them itself: the first one stops
+        SIGTERM and SIGINT are handled where the application does not handle them itself: the first one stops
         claiming and lets running tasks end within `graceful_shutdown_timeout`, a second one does not wait.
         The server may go away and come back: the worker waits for it, for ever.
 
         Raises:
             RuntimeError: It runs already.
+            UnsafeServerError: The server may drop tasks.
         """
         if self._loop is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
         self._stop_requested, self._hurry = asyncio.Event(), asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         if self._stop_was_asked:  # looked at after the loop is known, and set by stop() before it looks there
             self._stop_requested.set()
         try:
@@ -128,6 +150,7 @@ class AsyncWorker:
                 await _to_its_end(queue.close())
         finally:
             self._loop, self._stop_was_asked = None, False
+            self.vitals.detach()
 
     def stop(self) -> None:
         """Ask the worker to stop: running tasks get `graceful_shutdown_timeout`. From any thread.
@@ -140,127 +163,137 @@ class AsyncWorker:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(self._stop_requested.set)
 
+    def hurry(self) -> None:
+        """Stop without waiting for running tasks: they are handed back. From any thread, while it runs."""
+        self.stop()
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(self._hurry.set)
+
     def forget_stop(self) -> None:
         """Let the next `run` work although `stop` was called before it."""
         self._stop_was_asked = False
 
     async def _run(self, queue: AsyncTaskQueue) -> None:
-        commands, loop = queue.commands, asyncio.get_running_loop()
-        lease = commands.config.lease_seconds if self._lease is None else self._lease
+        await self._refuse_unsafe(queue)
         threads = TaskThreads()
+        turns = self._turns(queue, threads)
+        posts = [self._post(queue, number, turns) for number in range(len(queue.commands.shards))]
+        for post in posts:
+            post.start()
+        self.vitals.attach(posts, turns)
+        homes = asyncio.create_task(Homes(queue.manager, queue.commands, self.worker_id, turns).run())
+        logger.info(
+            "worker %s serves queue %s, %d at once",
+            self.worker_id,
+            queue.commands.where,
+            self.settings.concurrency,
+        )
+        try:
+            with _signals(self._on_signal):
+                await self._until_it_ends(posts, turns)
+        finally:
+            # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
+            # heart beating for tasks that nobody runs.
+            homes.cancel()
+            for post in posts:
+                post.heart.stop()
+            threads.close()
+            await _to_its_end(leave_all(posts))
+            logger.info("worker %s has left", self.worker_id)
+
+    def _turns(self, queue: AsyncTaskQueue, threads: TaskThreads) -> Turns:
+        """The slots, shared out among the shards."""
+        commands = queue.commands
+        inputs = Inputs(queue.manager, commands)
+        limits = Limits(self.settings.max_tasks, self.settings.max_memory_mb)
+
+        def on_ended() -> None:
+            reason = limits.passed()
+            if reason is not None and not turns.are_over:
+                logger.info("worker %s ends when its running tasks have: %s", self.worker_id, reason)
+                self.vitals.recycling = reason
+                turns.stop()
+
+        slots = Slots(
+            self.settings.concurrency,
+            worker_id=self.worker_id,
+            execution=Execution(threads, commands.shards[0].encode_result, inputs, self.handler),
+            xcom=WorkerXCom(queue.manager, commands),
+            on_ended=on_ended,
+        )
+        turns = Turns(slots, Visits(len(commands.shards)))
+        return turns
+
+    def _post(self, queue: AsyncTaskQueue, number: int, turns: Turns) -> Post:
+        """What the worker does in one shard."""
+        commands, loop = queue.commands.shards[number], asyncio.get_running_loop()
+        lease = commands.config.lease_seconds if self._lease is None else self._lease
 
         def on_lost(key: AttemptKey, _: Fate) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
-                loop.call_soon_threadsafe(pump.slots.drop, key)
+                loop.call_soon_threadsafe(turns.slots.drop, key)
 
         heart = Heart(queue.config.redis, commands, self.worker_id, lease, on_lost)
         pump = Pump(
             queue.manager,
             commands,
+            number=number,
             worker_id=self.worker_id,
-            concurrency=self.settings.concurrency,
             lease=lease,
-            selection=choices(self.settings.assigned_users, self.settings.steal_targets),
-            execution=Execution(
-                threads, commands.encode_result, Inputs(queue.manager, commands), self.handler
+            selection=choices_in(
+                number,
+                choices(self.settings.assigned_users, self.settings.steal_targets),
+                queue.commands,
             ),
+            turns=turns,
             heart=heart,
             burst=self.burst,
         )
-        heart.start()
-        working = asyncio.create_task(pump.run())
-        upkeep = asyncio.create_task(self._maintain(queue))
-        logger.info(
-            "worker %s serves queue %s, %d at once",
-            self.worker_id,
-            commands.keys.root,
-            self.settings.concurrency,
-        )
-        try:
-            with _signals(self._on_signal):
-                await self._until_it_ends(pump, working)
-        finally:
-            # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
-            # heart beating for tasks that nobody runs.
-            heart.stop()
-            threads.close()
-            await _to_its_end(self._leave(pump, heart, working, upkeep))
-            logger.info("worker %s has left", self.worker_id)
+        return Post(self.worker_id, pump, heart, Upkeep(queue.manager, commands))
 
-    async def _until_it_ends(self, pump: Pump, working: asyncio.Task[None]) -> None:
-        """Wait for the pump; once a stop is asked for, for as long as the grace allows."""
+    @staticmethod
+    async def _refuse_unsafe(queue: AsyncTaskQueue) -> None:
+        """Raise what speaks against the server before the worker begins; one that is away is waited for."""
+        with contextlib.suppress(ServerError, TimeoutError):
+            async with asyncio.timeout(OPENING_SECONDS):
+                await queue.manager.open()
+
+    async def _until_it_ends(self, posts: list[Post], turns: Turns) -> None:
+        """Wait for the pumps; once a stop is asked for, for as long as the grace allows."""
+        working = asyncio.create_task(all_have_ended(posts))
         stopping = asyncio.create_task(self._stop_requested.wait())
         hurrying = asyncio.create_task(self._hurry.wait())
         try:
             await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
-                pump.stop()
+                turns.stop()
                 await asyncio.wait(
                     {working, hurrying},
                     timeout=self.settings.graceful_shutdown_timeout,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
         finally:
-            stopping.cancel()
-            hurrying.cancel()
+            for waiting in (working, stopping, hurrying):
+                waiting.cancel()
 
     def _on_signal(self) -> None:
         if self._stop_requested.is_set():
             self._hurry.set()
         self._stop_requested.set()
 
-    async def _leave(
-        self, pump: Pump, heart: Heart, working: asyncio.Task[None], upkeep: asyncio.Task[None]
-    ) -> None:
-        """End all that runs in the background, each step for a bounded time, and take leave."""
-        pump.halt()  # also where a cancellation is swallowed on its way, the pump ends after its round trip
-        upkeep.cancel()
-        await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
-        working.cancel()
-        await asyncio.wait({working, upkeep}, timeout=LAST_TRIP_SECONDS)
-        await heart.ended(LAST_TRIP_SECONDS)
-        try:
-            async with asyncio.timeout(LEAVE_SECONDS):
-                await pump.leave()
-        except (FairQueueError, TimeoutError) as error:
-            logger.warning(
-                "worker %s could not take its leave, its leases will run out: %s", self.worker_id, error
-            )
-        if working.done() and not working.cancelled():
-            working.result()  # an error of the pump is the worker's
 
-    async def _maintain(self, queue: AsyncTaskQueue) -> None:
-        """Take back expired leases, and clean up. Every worker does; the scripts make it safe."""
-        looks = 0
-        # redis-py may swallow a cancellation (it uses wait_for, before Python 3.12), hence the question.
-        while not _is_canceled():
-            try:
-                while len(await queue.reclaim(MAINTENANCE_BATCH)) == MAINTENANCE_BATCH:
-                    pass
-                if looks % CLEANUP_EVERY == 0:
-                    await self._clean_up(queue)
-                    await queue.run(queue.commands.policies.publish_if_lost())
-            except QueueClosedError:
-                return  # the pump says so
-            except ServerError as error:  # the pump logs the outage
-                logger.debug("maintenance failed: %s", error)
-            except Exception:
-                logger.exception("maintenance failed")
-            looks += 1
-            if not _is_canceled():
-                await asyncio.sleep(MAINTENANCE_SECONDS * (0.75 + secrets.randbelow(500) / 1000))
+def _leave_the_parents_loop() -> None:
+    """A child has come back into the loop, whose sockets and selector it shares with its parent.
 
-    @staticmethod
-    async def _clean_up(queue: AsyncTaskQueue) -> None:
-        removed = MAINTENANCE_BATCH
-        while removed == MAINTENANCE_BATCH:
-            removed = await queue.cleanup_expired_tasks(MAINTENANCE_BATCH)
-            await asyncio.sleep(BREATH_SECONDS)  # let others have the server in between
-
-
-def _is_canceled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    Whatever it did there, to end in the usual way too, would be done to the parent's.
+    """
+    logger.error(
+        "a task has forked on the event loop, and the child has returned to it: the child is ended; leave it "
+        "by os._exit, or fork in a plain function"
+    )
+    os._exit(1)
 
 
 def _listed(users: Sequence[str] | None) -> Sequence[str] | None:

@@ -6,12 +6,13 @@ import asyncio
 import inspect
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext, enter
 from fairque.core.exceptions import DecodeError, FairQueueError, TaskValidationError, UnknownFunctionError
 from fairque.core.registry import registry
+from fairque.queue.failure import UNKNOWN
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 from fairque.worker.outage import sit_out
 
@@ -61,6 +62,7 @@ class Execution:
     encode_result: Callable[[Any], bytes]
     inputs: Inputs
     handler: TaskHandler | AsyncTaskHandler | None = None
+    _unknown: set[str | None] = field(default_factory=set)  # functions that were told of
 
     async def run(self, running: Running) -> Outcome:
         """Run the attempt to its end.
@@ -92,7 +94,7 @@ class Execution:
         try:
             work = self._work(filled, running.context)
         except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
-            return Outcome(task, error=error, failure_type="invalid")
+            return Outcome(task, error=error, failure_type=self._refusal(error))
         try:
             async with asyncio.timeout(task.timeout) as limit:
                 result = await work()
@@ -118,6 +120,22 @@ class Execution:
             is_refused = isinstance(error, TaskValidationError)
             return Outcome(task, error=error, failure_type="invalid" if is_refused else "failed")
         return Outcome(task, result=encoded)
+
+    def _refusal(self, error: BaseException) -> str:
+        """The type of the failure of a task that cannot begin here.
+
+        That a function is not known is logged once: there may be very many tasks of it.
+        """
+        if not isinstance(error, UnknownFunctionError):
+            return "invalid"
+        if error.name not in self._unknown:
+            self._unknown.add(error.name)
+            logger.warning(
+                "%s; such tasks go back to the queue for workers that know what to do with them, and fail as "
+                "invalid if none has come within queue.unknown_task_grace",
+                error,
+            )
+        return UNKNOWN
 
     @staticmethod
     async def _publish(running: Running, result: Any) -> None:

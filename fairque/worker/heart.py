@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fairque.core.config import RedisConfig
     from fairque.core.models import Task
-    from fairque.queue.commands import QueueCommands
+    from fairque.queue.commands import ShardCommands
 
 logger = logging.getLogger("fairque.worker")
 
@@ -41,7 +41,9 @@ class _Beat:
 
 
 class Heart:
-    """Renews the leases of running tasks, and tells the server that the worker lives.
+    """Renews the leases of running tasks of one shard, and tells the shard that the worker lives.
+
+    Each shard has a thread and a connection of its own, so that one whose server hangs holds up no other.
 
     Args:
         config: For the thread's own connection.
@@ -54,7 +56,7 @@ class Heart:
     def __init__(
         self,
         config: RedisConfig,
-        commands: QueueCommands,
+        commands: ShardCommands,
         worker_id: str,
         lease: float,
         on_lost: Callable[[AttemptKey, Fate], None],
@@ -62,12 +64,30 @@ class Heart:
         self._config = config
         self._commands = commands
         self._worker_id = worker_id
-        self._lease = lease
+        self.lease = lease
         self._on_lost = on_lost
         self._beats: dict[AttemptKey, _Beat] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="fairque-heart", daemon=True)
+        self.last_contact: float | None = None  # time.monotonic() of the last beat that was answered
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def keeps_any(self) -> bool:
+        """Whether it still keeps a lease, of an attempt that has not outlived its timeout and the grace."""
+        now = time.monotonic()
+        with self._lock:
+            return any(beat.until > now for beat in self._beats.values())
+
+    def held(self) -> list[Task[Any]]:
+        """The attempts that have not ended, or whose ends the server does not know yet."""
+        with self._lock:
+            return [beat.task for beat in self._beats.values()]
 
     def start(self) -> None:
         """Begin to beat."""
@@ -102,12 +122,13 @@ class Heart:
                 if manager is None:
                     manager = LuaScriptManager(self._config)  # a cluster's client connects here
                 self._beat(manager)
-                pause = self._lease / 3
+                self.last_contact = time.monotonic()
+                pause = self.lease / 3
             except Exception as error:
                 # The worker tells of an outage, once. The next beat comes soon: the leases are running out.
                 if not isinstance(error, ServerError):
                     logger.exception("heartbeat of worker %s failed", self._worker_id)
-                pause = min(1.0, self._lease / 10)
+                pause = min(1.0, self.lease / 10)
         if manager is not None:
             manager.close()
 
@@ -117,7 +138,7 @@ class Heart:
             tasks = [beat.task for beat in self._beats.values() if beat.until > now]
         for start in range(0, max(len(tasks), 1), CHUNK):
             chunk = tasks[start : start + CHUNK]
-            call = self._commands.heartbeat_call(chunk, worker_id=self._worker_id, lease=self._lease)
+            call = self._commands.heartbeat_call(chunk, worker_id=self._worker_id, lease=self.lease)
             fates = manager.execute(call)
             for task, fate in zip(chunk, fates, strict=True):
                 if fate is not Fate.HELD:

@@ -8,7 +8,7 @@ from fairque.worker.outage import sit_out
 
 if TYPE_CHECKING:
     from fairque.core.models import Task
-    from fairque.queue.commands import QueueCommands
+    from fairque.queue.shards import QueueCommands
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
     from fairque.worker.execution import Running
 
@@ -33,5 +33,6 @@ class Inputs:
             DecodeError: The body, or a result, cannot be decoded.
         """
         return await sit_out(
-            lambda: self._manager.run(self._commands.inputs(running.task)), lambda: not running.dropped
+            lambda: self._manager.run(self._commands.of(running.task.user_id).inputs(running.task)),
+            lambda: not running.dropped,
         )

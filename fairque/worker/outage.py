@@ -31,6 +31,11 @@ class Outage:
         self._worker_id = worker_id
         self._failures = 0  # in a row
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the server failed when it was last asked."""
+        return self._failures > 0
+
     async def judge(self, outcomes: list[object]) -> None:
         """Take note of how a round trip went, and pause if the server failed in it."""
         error = next((outcome for outcome in outcomes if isinstance(outcome, ServerError)), None)

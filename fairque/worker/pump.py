@@ -1,4 +1,4 @@
-"""The worker's loop: it acknowledges what has ended and claims for the slots that are free.
+"""The worker's loop in one shard: it acknowledges what has ended and claims for the slots that are free.
 
 One round trip is under way at a time. What ends meanwhile is acknowledged by the next one, in one script,
 and a claim that is due goes along in the same trip.
@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 from fairque.core.exceptions import QueueClosedError, ScriptError, ServerError
 from fairque.core.models import TaskState
 from fairque.queue.checks import LONGEST_BATCH
+from fairque.queue.failure import UNKNOWN
 from fairque.worker.heart import AttemptKey, Heart, attempt_key
 from fairque.worker.outage import Outage
-from fairque.worker.slots import Slots
-from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fairque.core.calls import Call, Flow, Wait
     from fairque.core.models import Task
-    from fairque.queue.commands import QueueCommands
+    from fairque.queue.commands import ShardCommands
     from fairque.queue.replies import Claim
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
-    from fairque.worker.execution import Execution, Outcome
+    from fairque.worker.execution import Outcome
     from fairque.worker.selection import Choice
+    from fairque.worker.turns import Turns
 
 logger = logging.getLogger("fairque.worker")
 
@@ -42,65 +42,62 @@ INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are inter
 
 
 class Pump:
-    """Claims, starts and acknowledges tasks until told to stop.
+    """Claims, starts and acknowledges tasks of a shard until told to stop.
 
     Args:
         manager: Runs the calls.
         commands: Builds them.
+        number: Of the shard.
         worker_id: Who claims.
-        concurrency: How many tasks run at once.
         lease: Seconds a claim is good for.
-        selection: Whose tasks to claim, in order.
-        execution: Runs the tasks.
-        heart: Keeps their leases.
+        selection: Whose tasks to claim, in order; empty where no user of the shard is served.
+        turns: Tells when to claim, and for how many slots; and runs the tasks there.
+        heart: Keeps the leases.
         burst: Whether to end when nothing is left.
     """
 
     def __init__(
         self,
         manager: AsyncLuaScriptManager,
-        commands: QueueCommands,
+        commands: ShardCommands,
         *,
+        number: int,
         worker_id: str,
-        concurrency: int,
         lease: float,
         selection: Sequence[Choice],
-        execution: Execution,
+        turns: Turns,
         heart: Heart,
         burst: bool,
     ) -> None:
         self._manager = manager
         self._commands = commands
+        self.number = number
         self._worker_id = worker_id
         self._lease = lease
         self._selection = selection
-        self._heart = heart
+        self._turns = turns
+        self.heart = heart
         self._burst = burst
-        self.slots = Slots(
-            concurrency,
-            worker_id=worker_id,
-            execution=execution,
-            heart=heart,
-            xcom=WorkerXCom(manager, commands),
-            on_end=self._on_end,
-        )
         # Ended attempts that are not acknowledged yet. A failure's call is made once, with its decision.
         self._finished: dict[AttemptKey, Outcome] = {}
-        self._failed: dict[AttemptKey, tuple[Outcome, Call[bool], TaskState]] = {}
+        self._failed: dict[AttemptKey, tuple[Outcome, Call[TaskState | None]]] = {}
         # A claim's id stays the same until it is answered, so that it can be repeated. The claimant is this
         # pump and no other: worker ids may be shared by replicas of one configuration.
         self._claimant = secrets.token_hex(8)
         self._answered_claims = 0
         self._claim_is_open = False  # sent, and not answered yet
         self._choice = 0  # which way to claim next
-        self._hungry = True  # whether a claim may give something
-        self._nothing_left = False  # whether the last claim found nothing, now and soon
+        self._hungry = bool(selection)  # whether a claim may give something
+        self._nothing_left = not selection  # whether the last claim found nothing, now and soon
+        self._surplus: list[Task[Any]] = []  # claimed, and to be handed back
+        self._rests = False  # until it tries the server again, which has failed
         self._sleeper: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._outage = Outage(worker_id)
         self._changed = asyncio.Event()
         self._stopping = False
         self._halted = False
+        turns.join(self)
 
     def stop(self) -> None:
         """Claim no more; `run` returns once all that runs has ended and is acknowledged."""
@@ -112,13 +109,36 @@ class Pump:
         self._halted = True
         self.stop()
 
+    def look(self) -> None:
+        """See whether there is something to do."""
+        self._changed.set()
+
+    def stir(self) -> None:
+        """Claim again: there may be work, whatever the last claim said."""
+        self._hungry, self._nothing_left = bool(self._selection), not self._selection
+        self._changed.set()
+
+    @property
+    def level(self) -> int | None:
+        """How it wants to claim: 0 first, 1 only if nobody wants to claim at 0; None if it does not."""
+        if not self._hungry or self._stopping or self._rests:
+            return None
+        return int(self._selection[self._choice].steal)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it runs nothing, and has nothing to do."""
+        is_settled = not (self._finished or self._failed or self._turns.slots.runs_any(self))
+        return is_settled and self._nothing_left
+
     async def run(self) -> None:
-        """Work until stopped, or in a burst until nothing is left."""
+        """Work until stopped, or in a burst until nothing is left in any shard."""
         try:
             while not self._halted:
                 self._changed.clear()
                 talked = await self._round_trip()
                 if not talked and self._is_done():
+                    self._turns.look_all()
                     return
                 if not talked:
                     await self._changed.wait()
@@ -135,10 +155,12 @@ class Pump:
         Raises:
             ServerError: The server could not be used; the leases will run out.
         """
-        unfinished, jobs = self.slots.drop_all()
+        unfinished, jobs = self._turns.slots.drop_all(self)
+        unfinished += self._surplus
+        self._surplus = []
         self.stop()
         # When a loop is torn down, it cancels the attempts too: that is no failure of theirs.
-        for key, (ended, _, _) in list(self._failed.items()):
+        for key, (ended, _) in list(self._failed.items()):
             if isinstance(ended.error, asyncio.CancelledError):
                 del self._failed[key]
                 unfinished.append(ended.task)
@@ -148,26 +170,38 @@ class Pump:
             if len(self._finished) + len(self._failed) == before:
                 break  # an outage
         if self._claim_is_open:  # repeated, it gives what is leased to this worker and was never started
-            claim = await self._manager.execute(self._claim_call())
+            claim = await self._manager.execute(self._claim_call(1))
             unfinished += claim.tasks
         await self._manager.execute(self._release_call(unfinished))
         if jobs:
             await asyncio.wait(jobs, timeout=INTERRUPTED_SECONDS)
 
+    def abandon(self) -> Flow[None]:
+        """What `leave` says, as far as it can be said from another thread, for a loop that is blocked."""
+        unfinished = self.heart.held()
+        if self._claim_is_open:
+            claim: Claim = yield self._claim_call(1)
+            unfinished += claim.tasks
+        yield self._release_call(unfinished)
+
     def _release_call(self, tasks: list[Task[Any]]) -> Call[list[bool]]:
         return self._commands.release_call(tasks, leaving=self._worker_id, claimant=self._claimant)
 
     def _is_done(self) -> bool:
-        return self.slots.is_empty and (self._stopping or (self._burst and self._nothing_left))
+        if self._stopping:
+            return not self._turns.slots.runs_any(self)
+        return self._burst and self._turns.all_idle
 
-    def _on_end(self, outcome: Outcome | None) -> None:
+    def on_end(self, outcome: Outcome | None) -> None:
+        """An attempt has left its slot."""
         if outcome is not None and outcome.error is None:
             self._finished[attempt_key(outcome.task)] = outcome
         elif outcome is not None and outcome.error is not None:
-            self._failed[attempt_key(outcome.task)] = (outcome, *self._fail_call(outcome, outcome.error))
+            self._failed[attempt_key(outcome.task)] = (outcome, self._fail_call(outcome, outcome.error))
         self._changed.set()
+        self._turns.pass_on()
 
-    def _fail_call(self, outcome: Outcome, error: BaseException) -> tuple[Call[bool], TaskState]:
+    def _fail_call(self, outcome: Outcome, error: BaseException) -> Call[TaskState | None]:
         try:
             return self._commands.fail_call(outcome.task, error, failure_type=outcome.failure_type)
         except Exception:  # the error is of a user's class, which may do anything
@@ -183,40 +217,60 @@ class Pump:
         calls: list[Call[Any]] = []
         if finished:
             calls.append(self._commands.finish_call([(ended.task, ended.result) for ended in finished]))
-        calls += [call for _, call, _ in failed]
+        calls += [call for _, call in failed]
+        surplus, self._surplus = self._surplus, []
+        if surplus:
+            calls.append(self._commands.release_call(surplus))
         # What was freed by attempts that are acknowledged in this very trip can be claimed for already.
-        if self._hungry and self.slots.free > 0 and not self._stopping:
-            calls.append(self._claim_call())
+        taken = (
+            0 if self.level is None else self._turns.take(self, 1 if self._outage.lasts else LONGEST_BATCH)
+        )
+        if taken:
+            calls.append(self._claim_call(taken))
             self._claim_is_open = True
         if not calls:
             return False
-        replies = await self._manager.execute_together(calls)
+        replies: list[Any] = []
+        try:
+            replies = await self._manager.execute_together(calls)
+        finally:
+            claim = replies[-1] if taken and replies else None
+            self._turns.answered(self, None if isinstance(claim, Exception) else claim)
         left = list(replies)
         if finished:
             self._acknowledge_finished(finished, left.pop(0))
-        for ended, _, state in failed:
-            self._acknowledge_failed(ended, state, left.pop(0))
-        if left:
-            self._take(left[0])
-        await self._outage.judge(replies)
+        for ended, _ in failed:
+            self._acknowledge_failed(ended, left.pop(0))
+        if taken:
+            self._take(left[-1])
+        await self._rest_in_outage(replies)
+        self._turns.pass_on()
         return True
+
+    async def _rest_in_outage(self, replies: list[object]) -> None:
+        """Leave the slots to other shards while this one's server cannot be used."""
+        self._rests = True
+        try:
+            await self._outage.judge(replies)
+        finally:
+            self._rests = False
 
     def _acknowledge_finished(self, finished: list[Outcome], reply: list[bool] | Exception) -> None:
         for position, ended in enumerate(finished):
             if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply[position]):
                 del self._finished[attempt_key(ended.task)]
 
-    def _acknowledge_failed(self, ended: Outcome, state: TaskState, reply: bool | Exception) -> None:
-        if self._is_settled(ended.task, reply):
+    def _acknowledge_failed(self, ended: Outcome, reply: TaskState | Exception | None) -> None:
+        if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply is not None):
             del self._failed[attempt_key(ended.task)]
-            if reply is True:
-                _log_failure(ended, state)
+            if isinstance(reply, TaskState):
+                _log_failure(ended, reply)
 
-    def _claim_call(self) -> Call[Claim]:
+    def _claim_call(self, slots: int) -> Call[Claim]:
         choice = self._selection[self._choice]
         return self._commands.claim(
             self._worker_id,
-            max(1, min(self.slots.free, LONGEST_BATCH)),
+            slots,
             users=choice.users,
             lease=self._lease,
             steal=choice.steal,
@@ -228,9 +282,9 @@ class Pump:
         """Whether the server has said its last word on an attempt; if not, the next trip asks again."""
         if isinstance(held, ServerError) and not isinstance(held, ScriptError):
             return False
-        self._heart.remove(task)
+        self.heart.remove(task)
         if self._burst:
-            self._hungry, self._nothing_left = True, False  # it may have scheduled a retry
+            self._turns.stir_all()  # it may have scheduled a retry, or pushed something
         if isinstance(held, Exception):
             logger.error(
                 "the outcome of task %r of user %r was refused: %s", task.task_id, task.user_id, held
@@ -252,10 +306,13 @@ class Pump:
             return
         self._answered_claims += 1
         self._claim_is_open = False
-        for task in claim.tasks:
-            self.slots.start(task)
+        # A claim that is repeated after an outage may give more than it asked for, and others have the slots.
+        room = max(0, self._turns.free)
+        self._surplus += claim.tasks[room:]
+        for task in claim.tasks[:room]:
+            self._turns.slots.start(task, self)
         choice = self._selection[self._choice]
-        if self.slots.free <= 0 or claim.unfinished:
+        if self._turns.free <= 0 or claim.unfinished:
             self._choice = (
                 0  # hungry again as soon as a slot is free; what was not looked at yet is not passed by
             )
@@ -276,7 +333,7 @@ class Pump:
         # To a picky worker `more` may mean others' tasks.
         self._nothing_left = not due_soon and (picky or not claim.more)
         wait = self._commands.idle(claim, LONGEST_SLEEP, picky=picky)
-        self._set_alarm(None if claim.pause is None or wait.key is None else wait.seconds)
+        self._set_alarm(None if claim.pause is None or not wait.keys else wait.seconds)
         if self._sleeper is None:
             self._sleeper = asyncio.create_task(self._sleep(wait))
 
@@ -296,11 +353,15 @@ class Pump:
         self._changed.set()
 
     async def _sleep(self, wait: Wait) -> None:
-        def flow() -> Flow[None]:
-            yield wait
+        def flow() -> Flow[bool]:
+            is_woken: bool = yield wait
+            return is_woken
 
         try:
-            await self._manager.run(flow())
+            woken = await self._manager.run(flow())
+            if woken and self._turns.free <= 0 and not self._stopping:
+                # Other shards have filled the slots meanwhile: the wake-up is for another worker.
+                await self._manager.execute(self._commands.release_call([]))
         except ServerError as error:
             await self._outage.judge([error])
         except QueueClosedError:
@@ -314,6 +375,8 @@ class Pump:
 
 
 def _log_failure(ended: Outcome, state: TaskState) -> None:
+    if ended.failure_type == UNKNOWN and state is TaskState.SCHEDULED:
+        return  # the first one of its function was told of
     logger.warning(
         "task %r of user %r, attempt %d: %s (%s); %s",
         ended.task.task_id,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fairque.queue.shards import QueueCommands
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -30,3 +32,13 @@ def choices(assigned: Sequence[str], steal_targets: Sequence[str] | Literal["*"]
     elif steal_targets:
         order.append(Choice(steal_targets, steal=True))
     return order
+
+
+def choices_in(number: int, everywhere: Sequence[Choice], commands: QueueCommands) -> list[Choice]:
+    """The ways to claim in a shard: with the users that are there. None, if none of them is."""
+    found = []
+    for choice in everywhere:
+        users = commands.users_by_shard(choice.users)[number]
+        if users is None or users:
+            found.append(Choice(users, choice.steal))
+    return found

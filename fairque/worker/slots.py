@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fairque.core.context import TaskContext
 from fairque.worker.execution import Execution, Outcome, Running
@@ -18,16 +18,24 @@ if TYPE_CHECKING:
     from fairque.worker.xcom import WorkerXCom
 
 
+class Owner(Protocol):
+    """Whoever claimed an attempt."""
+
+    heart: Heart  # keeps its lease
+
+    def on_end(self, outcome: Outcome | None) -> None:
+        """The attempt has left its slot: how it ended, or None if that is not wanted any more."""
+
+
 class Slots:
-    """Runs attempts, keeps their leases, and says how each ended.
+    """Runs attempts, of all shards, and says how each ended.
 
     Args:
         count: How many attempts run at once.
         worker_id: Who runs them.
         execution: Runs each.
-        heart: Keeps their leases.
         xcom: Opens their cross-task data.
-        on_end: Told of each attempt that left its slot: its outcome, or None if that is not wanted any more.
+        on_ended: Told of each attempt that has left its slot.
     """
 
     def __init__(
@@ -36,29 +44,32 @@ class Slots:
         *,
         worker_id: str,
         execution: Execution,
-        heart: Heart,
         xcom: WorkerXCom,
-        on_end: Callable[[Outcome | None], None],
+        on_ended: Callable[[], None],
     ) -> None:
         self._count = count
         self._worker_id = worker_id
         self._execution = execution
-        self._heart = heart
         self._xcom = xcom
-        self._on_end = on_end
+        self._on_ended = on_ended
         self._running: dict[AttemptKey, Running] = {}
+        self._owners: dict[AttemptKey, Owner] = {}
 
     @property
     def free(self) -> int:
         """How many more attempts may start."""
         return self._count - len(self._running)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing runs."""
-        return not self._running
+    def runs_any(self, owner: Owner) -> bool:
+        """Whether attempts of the owner run."""
+        return owner in self._owners.values()
 
-    def start(self, task: Task[Any]) -> None:
+    @property
+    def running(self) -> int:
+        """How many attempts run."""
+        return len(self._running)
+
+    def start(self, task: Task[Any], owner: Owner) -> None:
         """Run a claimed task."""
         context = TaskContext(
             user_id=task.user_id or "",
@@ -71,7 +82,8 @@ class Slots:
         )
         running = Running(task, context)
         self._running[attempt_key(task)] = running
-        self._heart.add(task)
+        self._owners[attempt_key(task)] = owner
+        owner.heart.add(task)
         running.job = asyncio.create_task(self._run(running))
 
     async def _run(self, running: Running) -> None:
@@ -80,11 +92,14 @@ class Slots:
             outcome = await self._execution.run(running)
         except BaseException as error:  # noqa: BLE001 - whatever happens, the slot is freed and the end is told
             outcome = Outcome(running.task, error=error)
-        del self._running[attempt_key(running.task)]
+        key = attempt_key(running.task)
+        del self._running[key]
+        owner = self._owners.pop(key)
         if running.dropped:
             outcome = None
-            self._heart.remove(running.task)
-        self._on_end(outcome)
+            owner.heart.remove(running.task)
+        self._on_ended()
+        owner.on_end(outcome)
 
     def drop(self, key: AttemptKey) -> None:
         """An attempt is no longer wanted: interrupt it where that is possible, and ignore how it ends."""
@@ -96,15 +111,16 @@ class Slots:
         if running.job is not None and self._execution.is_interruptible(running.task):
             running.job.cancel()
 
-    def drop_all(self) -> tuple[list[Task[Any]], list[asyncio.Task[None]]]:
-        """Drop everything that runs; a thread goes on, but nobody waits for it any more.
+    def drop_all(self, owner: Owner) -> tuple[list[Task[Any]], list[asyncio.Task[None]]]:
+        """Drop everything that runs for an owner; a thread goes on, but nobody waits for it any more.
 
         Returns:
             The tasks whose leases are still held, and the jobs that end soon, being canceled.
         """
-        unfinished = [running.task for running in self._running.values() if not running.dropped]
+        owned = [running for key, running in self._running.items() if self._owners[key] is owner]
+        unfinished = [running.task for running in owned if not running.dropped]
         jobs = []
-        for running in self._running.values():
+        for running in owned:
             running.dropped = running.context.canceled = True
             if running.job is not None:
                 running.job.cancel()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fairque.core.calls import Flow
     from fairque.core.context import TaskContext
     from fairque.core.models import Task
-    from fairque.queue.commands import QueueCommands
+    from fairque.queue.shards import QueueCommands
     from fairque.queue.xcom_commands import XComCommands
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 
@@ -69,7 +69,7 @@ class AttemptXCom:
         The place decides, not the function: a thread may run a helper of an `async def`, and blocking the
         loop would wait for itself.
         """
-        commands = self.worker.commands.xcom(
+        commands = self.worker.commands.of(context.user_id).xcom(
             context.user_id, namespace=context.pipeline_id or DEFAULT_NAMESPACE, attempt=self.task
         )
         try:

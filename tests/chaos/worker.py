@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from fairque import FairQueueConfig, Task, TaskQueue, Worker
 from fairque.core.calls import Call
-from fairque.queue.commands import QueueCommands
+from fairque.queue.commands import ShardCommands
 from tests.chaos.journal import Journal
 from tests.chaos.wire import Fault
 from tests.chaos.work import Here
@@ -28,9 +28,9 @@ def shift_clock(seconds: float) -> None:
 
 def witness_finishes(journal: Journal, worker: str) -> None:
     """Write down the server's answer to each finish, as soon as it is read."""
-    finish_call = QueueCommands.finish_call
+    finish_call = ShardCommands.finish_call
 
-    def witnessed(commands: QueueCommands, items: Sequence[tuple[Task[Any], bytes]]) -> Call[list[bool]]:
+    def witnessed(commands: ShardCommands, items: Sequence[tuple[Task[Any], bytes]]) -> Call[list[bool]]:
         call = finish_call(commands, items)
 
         def read(reply: Any) -> list[bool]:
@@ -47,7 +47,7 @@ def witness_finishes(journal: Journal, worker: str) -> None:
 
         return dataclasses.replace(call, read=read)
 
-    QueueCommands.finish_call = witnessed  # type: ignore[method-assign, assignment]
+    ShardCommands.finish_call = witnessed  # type: ignore[method-assign, assignment]
 
 
 class Orders(NamedTuple):

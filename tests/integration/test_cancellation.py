@@ -12,11 +12,11 @@ from fairque.queue.async_queue import AsyncTaskQueue
 
 
 async def _execute(queue: AsyncTaskQueue) -> None:
-    await queue.manager.execute(queue.commands.stats())
+    await queue.manager.execute(queue.commands.shards[0].stats())
 
 
 async def _execute_together(queue: AsyncTaskQueue) -> None:
-    await queue.manager.execute_together([queue.commands.stats(), queue.commands.stats()])
+    await queue.manager.execute_together([queue.commands.shards[0].stats(), queue.commands.shards[0].stats()])
 
 
 async def _run(queue: AsyncTaskQueue) -> None:

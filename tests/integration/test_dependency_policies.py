@@ -69,7 +69,7 @@ class Flow:
         )
 
     def check(self) -> None:
-        states = self.queue.run(self.queue.commands.states("u", list(GRAPH)))
+        states = self.queue.run(self.queue.commands.shards[0].states("u", list(GRAPH)))
         found = dict(zip(GRAPH, (state.value if state else None for state in states), strict=True))
         assert found == self.expected.states
         assert self.queue.stats().deferred == list(found.values()).count("DEFERRED")

@@ -84,7 +84,7 @@ class Watched:
             self.account(task, max(run.finished_at - run.started_at, 1) / 1000 - charged)
 
     def charged(self, task: Task[Any]) -> float | None:
-        key = f"{self.queue.commands.keys.root}:run:{task.user_id}:{task.task_id}"
+        key = f"{self.queue.commands.shards[0].keys.root}:run:{task.user_id}:{task.task_id}"
         charged = self.raw.hget(key, "charged")
         return None if charged is None else float(charged)
 

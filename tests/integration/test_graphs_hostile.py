@@ -24,7 +24,7 @@ from tests.support.invariants import check_invariants
 
 
 def states(queue: TaskQueue, *ids: str, user: str = "u") -> list[str | None]:
-    found = queue.run(queue.commands.states(user, ids))
+    found = queue.run(queue.commands.shards[0].states(user, ids))
     return [None if state is None else state.value for state in found]
 
 
@@ -469,10 +469,10 @@ def test_a_cycle_that_would_take_long_to_find_is_refused(queue: TaskQueue) -> No
         lambda q: q.commands.push_batch(
             [make("u", "b", depends_on=["a"]), make("u", "c", depends_on=["b"])]
         ).calls[0],
-        lambda q: q.commands._cancel_call(["u:a"], cascade=False),
-        lambda q: q.commands._cancel_call(["u:a"], cascade=True),
-        lambda q: q.commands.cleanup_call(100),
-        lambda q: q.commands.reclaim(),
+        lambda q: q.commands.shards[0]._cancel_call(["u:a"], cascade=False),
+        lambda q: q.commands.shards[0]._cancel_call(["u:a"], cascade=True),
+        lambda q: q.commands.shards[0].cleanup_call(100),
+        lambda q: q.commands.shards[0].reclaim(),
     ],
 )
 def test_a_call_that_is_repeated_changes_nothing_more(
@@ -543,7 +543,7 @@ def test_a_cleanup_takes_as_many_steps_as_the_graphs_need_and_none_of_them_is_lo
         queue.push_batch([make("u", f"r{reader}", depends_on=upstream)])
     drain(queue, 200)
     sleep_past(raw, server_ms(raw) + 2)
-    removed, is_more = queue.run(one(queue.commands.cleanup_call(1_000)))
+    removed, is_more = queue.run(one(queue.commands.shards[0].cleanup_call(1_000)))
     assert removed < 500  # 20 dependents to look at, for each of them
     assert is_more
     assert queue.cleanup_expired_tasks() == 520 - removed
@@ -612,7 +612,7 @@ def test_a_push_that_was_given_up_and_is_repeated_leaves_nothing_that_waits_for_
         for call in queue.commands.push_batch(tasks).calls[:3]:
             queue.run(one(call))
     sleep_past(raw, server_ms(raw) + 2)
-    queue.run(one(queue.commands.cleanup_call(1)))  # has begun to cancel it
+    queue.run(one(queue.commands.shards[0].cleanup_call(1)))  # has begun to cancel it
     queue.push_batch(tasks)
     drain(queue, 200)
     clean(queue, raw)

@@ -79,7 +79,7 @@ def most_at_once(journal: Path, killed: set[int], killed_at: float, since: float
 
 def holders(queue: TaskQueue) -> Iterator[int]:
     """The processes that hold leases."""
-    root, client = queue.commands.keys.root, queue.manager.client
+    root, client = queue.commands.shards[0].keys.root, queue.manager.client
     for member in client.zrange(f"{root}:leases", 0, -1):
         worker = client.hget(f"{root}:run:{member.decode()}", "worker")
         yield int(worker.decode().split("-")[-2])

@@ -209,11 +209,8 @@ def test_publishing_anew_keeps_what_was_set_live(open_queue: OpenQueue) -> None:
 
 def half_publish(queue: TaskQueue) -> None:
     """Publish, and stop before the backlog is refreshed, as a process does that is killed there."""
-    opening = queue.commands.opening
-    assert opening is not None
-    queue.commands.opening = None
     queue.manager._opening = None
-    queue.run(single(next(opening())))  # type: ignore[arg-type]
+    queue.run(single(next(queue.commands.shards[0].policies.publish())))  # type: ignore[arg-type]
 
 
 def test_a_publication_that_was_cut_short_is_completed_by_the_next_client(
@@ -252,7 +249,7 @@ def test_a_slow_publication_does_not_put_its_name_on_a_later_one(
     slow_users = {"default": UserPolicy(weight=2.0), "u": UserPolicy(weight=3.0)}
     with TaskQueue(make_config(users=slow_users)) as slow:
         slow.manager._opening = None
-        flow = slow.commands.policies.publish()
+        flow = slow.commands.shards[0].policies.publish()
         step, _ = next(flow), slow.manager
         step = flow.send(slow.manager.execute(step))  # type: ignore[arg-type]
         open_queue(users={"default": UserPolicy(weight=2.0), "u": UserPolicy(weight=9.0)}).stats()
@@ -273,7 +270,7 @@ def test_users_that_come_and_go_during_a_publication_are_no_obstacle(
     queue.push_batch([make(user, "t") for user in users])
     with TaskQueue(make_config(users={"default": UserPolicy(paused=True)})) as slow:
         slow.manager._opening = None
-        flow = slow.commands.policies.publish()
+        flow = slow.commands.shards[0].policies.publish()
         reply: Any = None
         for page in itertools.count():
             try:
@@ -296,7 +293,7 @@ def test_a_default_that_is_not_refreshed_yet_does_not_hold_up_a_claim(
     producer.push_batch([make(f"user {i:04}", "t") for i in range(1500)])
     with TaskQueue(make_config(users={"default": UserPolicy(paused=True)})) as killed:
         half_publish(killed)
-        claim = killed.run(single(killed.commands.claim("w", 1)))
+        claim = killed.run(single(killed.commands.shards[0].claim("w", 1)))
     # One script looks at a bounded number of users that are not eligible any more.
     assert claim.tasks == ()
     assert claim.unfinished
@@ -464,7 +461,7 @@ def test_a_claim_whose_reply_was_lost_is_answered_though_the_queue_was_paused_si
     push(queue, "u", *"abc")
 
     def claim(number: int) -> list[str]:
-        call = queue.commands.claim("w", 2, claimant="one of a kind", claim_id=number)
+        call = queue.commands.shards[0].claim("w", 2, claimant="one of a kind", claim_id=number)
         assert call.idempotent
         return names(queue.run(single(call)).tasks)
 
@@ -643,6 +640,6 @@ def test_setting_a_policy_again_after_a_lost_reply_changes_nothing(queue: TaskQu
         queue.pause_user("u")
         queue.resume_user("u")
     assert names(queue.pop_batch("w", 9)) == ["a"]
-    layers = queue.commands.policies.layers("u")
+    layers = queue.commands.shards[0].policies.layers("u")
     assert layers.idempotent
     assert msgspec.json.decode(queue.run(single(layers)).live_text) == {"max_concurrency": 1, "share": None}

@@ -23,7 +23,9 @@ EFFECTS: dict[str, Callable[[TaskQueue, Task[Any]], object]] = {
     "fail_for_good": lambda queue, task: queue.fail(task, "stale", failure_type="invalid"),
     "heartbeat": lambda queue, task: queue.heartbeat([task], lease=100),
     "release": lambda queue, task: queue.release([task]),
-    "xcom": lambda queue, task: queue.run(queue.commands.xcom("u", attempt=task).push("key", "stale")),
+    "xcom": lambda queue, task: queue.run(
+        queue.commands.shards[0].xcom("u", attempt=task).push("key", "stale")
+    ),
 }
 
 

@@ -251,7 +251,7 @@ def test_many_waiters_may_wait_for_one_task(queue: TaskQueue) -> None:
 def test_a_waiter_outlives_a_lost_connection(queue: TaskQueue, raw: Redis) -> None:
     handle = queue.push(make("u", "t"))
     waiter = Background(lambda: handle.result(20))
-    eventually(lambda: raw.pubsub_numsub(queue.commands.keys.done("u", "t"))[0][1] == 1)
+    eventually(lambda: raw.pubsub_numsub(queue.commands.shards[0].keys.done("u", "t"))[0][1] == 1)
     raw.client_kill_filter(_type="pubsub")
     start = time.monotonic()
     queue.finish(popped(queue), "still")

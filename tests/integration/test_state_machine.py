@@ -115,7 +115,7 @@ MISSING = st.sampled_from(["wait", "wait", None])
 # What a worker may do with its attempts.
 EFFECTS = (
     *("finish", "finish", "release", "renew", "let lapse"),
-    *("retry at once", "retry later", "give up", "write", "write"),
+    *("retry at once", "retry later", "give up", "unknown", "write", "write"),
 )
 # Which attempts a worker speaks for, counted from the latest; which task an operator names.
 SOME = st.lists(st.integers(0, 9), min_size=1, max_size=4)
@@ -147,6 +147,7 @@ class QueueMachine(RuleBasedStateMachine):
             max_crashes=MAX_CRASHES,
             max_retries=MAX_RETRIES,
             push_retry_window=0,
+            unknown_task_grace=BLINK,
             retention=Retention(finished=KEPT, failed=KEPT, canceled=KEPT),
         )
         redis = RedisConfig(unix_socket_path=self.server.socket_path)
@@ -293,6 +294,9 @@ class QueueMachine(RuleBasedStateMachine):
                     self.write(held)
             case "renew" | "let lapse":
                 self.heartbeat(batch, short=effect == "let lapse")
+            case "unknown":
+                for held in batch[:2]:
+                    self.hand_back(held)
             case _:
                 for held in batch[:2]:
                     self.fail(held, effect)
@@ -354,6 +358,34 @@ class QueueMachine(RuleBasedStateMachine):
         if task is not None and task.due:
             sleep_past(self.raw, server_ms(self.raw) + 3)
 
+    def hand_back(self, held: Held) -> None:
+        """Its function is not known: once it waits for a worker that does, twice in a row it fails."""
+        task, current = self._holder(held), self._current(held)
+        expected = None
+        if current is not None and current.unknown_attempt == held.task.attempt:
+            expected = TaskState.SCHEDULED  # said before
+        elif current is not None and current.failed_attempt == held.task.attempt:
+            expected = TaskState.FAILED
+        if task is not None:
+            task.overdue = False
+            if task.unknown_attempt == task.attempt - 1:
+                task.unknown_attempt, task.failed_attempt = None, task.attempt
+                task.failure_type, expected = "invalid", TaskState.FAILED
+                self.model.end(task, TaskState.FAILED)
+                self.model.release([task])
+            else:
+                task.unknown_attempt, expected = task.attempt, TaskState.SCHEDULED
+                task.state, task.due, task.order = TaskState.SCHEDULED, True, next(self.model.ticks)
+                self.model.totals["unknown"] += 1
+        self.model.settle()
+
+        def hand_back() -> None:
+            assert self.queue.fail(held.task, "not known", failure_type="unknown") is expected
+
+        self._refused([] if expected else [(held.task.user_id, held.task.task_id)], hand_back)
+        if task is not None and task.due:
+            sleep_past(self.raw, server_ms(self.raw) + 3)
+
     def heartbeat(self, batch: list[Held], short: bool) -> None:
         lost = []
         for held in batch:
@@ -386,7 +418,7 @@ class QueueMachine(RuleBasedStateMachine):
         holds = self._holder(held) is not None
         if holds:
             self.model.xcom[user][key] = value
-        data = self.queue.commands.xcom(user, attempt=held.task)
+        data = self.queue.commands.shards[0].xcom(user, attempt=held.task)
         self._refused([] if holds else [(user, name)], lambda: self.queue.run(data.push(key, value)))
 
     def _refused(self, lost: list[tuple[str | None, str]], effect: Any) -> None:

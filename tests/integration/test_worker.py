@@ -169,9 +169,9 @@ def test_a_task_that_raises_system_exit_fails_and_the_worker_goes_on(
 
 
 def test_what_another_attempt_cannot_mend_is_invalid_and_not_retried(
-    queue: TaskQueue, start: StartWorker
+    queue: TaskQueue, start: StartWorker, make_config: Callable[..., FairQueueConfig]
 ) -> None:
-    start()
+    start(make_config(unknown_task_grace=0))
     add, nowhere = tasks.add(1, 2).header, Header(function="nowhere:nothing")
     bad: list[Task[Any]] = [
         Task(task_id="bad-type", header=add, arguments=(("one", 2), {})),
@@ -243,7 +243,9 @@ def test_a_claim_that_was_not_answered_gives_the_same_tasks_when_it_is_repeated(
     handles = queue.push_batch([tasks.add(n, 0) for n in range(4)], user_id="acme")
 
     def claim(claim_id: int, claimant: str = "c") -> list[tuple[str, int]]:
-        claimed = queue.run(single(queue.commands.claim("w", 2, claimant=claimant, claim_id=claim_id)))
+        claimed = queue.run(
+            single(queue.commands.shards[0].claim("w", 2, claimant=claimant, claim_id=claim_id))
+        )
         return [(task.task_id, task.attempt) for task in claimed.tasks]
 
     first = claim(1)

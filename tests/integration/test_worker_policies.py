@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from fairque import FairQueueConfig, Task, TaskHandler, TaskQueue, UserPolicy, Worker
-from fairque.worker import async_worker
+from fairque.worker import upkeep
 from tests.support.actions import eventually, push
 from tests.support.waiting import until
 
@@ -148,7 +148,7 @@ def open_blocking(make_config: Callable[..., FairQueueConfig]) -> Iterator[Calla
 def test_a_configuration_that_the_server_has_lost_is_published_again(
     open_blocking: Callable[..., TaskQueue], raw: Redis, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(async_worker, "CLEANUP_EVERY", 1)
+    monkeypatch.setattr(upkeep, "CLEANUP_EVERY", 1)
     queue = open_blocking(users={"acme": UserPolicy(weight=3.0)})
     queue.set_policy("live", UserPolicy(weight=2.0))
     with Worker(queue.config):
@@ -165,5 +165,5 @@ def test_what_another_configuration_published_is_not_taken_for_lost(
     assert old.get_policy("acme").weight == 3
     new = open_blocking(users={"acme": UserPolicy(weight=5.0)})
     assert new.get_policy("acme").weight == 5
-    old.run(old.commands.policies.publish_if_lost())
+    old.run(old.commands.shards[0].policies.publish_if_lost())
     assert new.get_policy("acme").weight == 5

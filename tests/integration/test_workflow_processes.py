@@ -73,7 +73,7 @@ def test_a_random_graph_survives_a_worker_killed_every_second(
         for dependency in task.depends_on:
             assert first_done[dependency] < first_start[task.task_id]
         assert len(set(starts[task.task_id])) == len(starts[task.task_id]), "an attempt started twice"
-    states = queue.run(queue.commands.states("acme", [handle.task_id for handle in handles]))
+    states = queue.run(queue.commands.shards[0].states("acme", [handle.task_id for handle in handles]))
     assert set(states) == {TaskState.FINISHED}
     extra = sum(map(len, starts.values())) - NODES
     print(f"\n{NODES} tasks, {kills} workers killed, {extra} attempts repeated")

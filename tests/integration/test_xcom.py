@@ -224,7 +224,7 @@ def test_a_write_sweeps_a_bounded_number_of_expired_entries(
         assert not xcom.delete("key 0")
         assert raw.zcard(index) == 71 - xcom_commands.SWEPT - 1
     else:
-        commands = queue.commands.xcom("u")
+        commands = queue.commands.shards[0].xcom("u")
         assert next(_replies(queue, commands.clear())) == [0, 71 - xcom_commands.SWEPT - 1]
     while raw.zcard(index) > 1:
         xcom.push("stays", 3)
@@ -357,7 +357,7 @@ def test_several_keys_are_pulled_at_once_in_the_order_asked(queue: TaskQueue, ra
 def test_all_of_a_namespace_comes_sorted_over_several_pages(queue: TaskQueue, raw: Redis, root: str) -> None:
     fill(raw, root, 2_500)
     assert list(queue.xcom("u").pull_all()) == [f"{i:06d}" for i in range(2_500)]
-    assert len(list(_replies(queue, queue.commands.xcom("u").pull_all()))) > 10
+    assert len(list(_replies(queue, queue.commands.shards[0].xcom("u").pull_all()))) > 10
 
 
 def test_a_reply_ends_once_it_has_a_mebibyte(queue: TaskQueue, raw: Redis, root: str) -> None:
@@ -367,8 +367,8 @@ def test_a_reply_ends_once_it_has_a_mebibyte(queue: TaskQueue, raw: Redis, root:
     assert len(queue.xcom("u").pull_many([f"{i:06d}" for i in range(40)])) == 40
     longest = 6 * 200_002  # the sixth reaches the limit
     for flow in (
-        queue.commands.xcom("u").pull_all(),
-        queue.commands.xcom("u").pull_many([f"{i:06d}" for i in range(40)]),
+        queue.commands.shards[0].xcom("u").pull_all(),
+        queue.commands.shards[0].xcom("u").pull_many([f"{i:06d}" for i in range(40)]),
     ):
         for reply in _replies(queue, flow):
             values = reply[1].values() if reply and isinstance(reply[0], str) else reply
@@ -380,7 +380,7 @@ def test_what_is_there_all_the_time_is_in_pull_all_whatever_is_written_meanwhile
 ) -> None:
     fill(raw, root, 1_500)
     xcom = queue.xcom("u")
-    pages = _replies(queue, queue.commands.xcom("u").pull_all())
+    pages = _replies(queue, queue.commands.shards[0].xcom("u").pull_all())
     seen: set[str] = set()
     for number, reply in enumerate(pages):
         seen |= set(reply[1])
@@ -419,7 +419,7 @@ def test_a_clear_counts_values_and_not_what_has_expired(queue: TaskQueue, raw: R
 
 
 def fenced(queue: TaskQueue, task: Task[Any]) -> XComCommands:
-    return queue.commands.xcom(task.user_id or "", attempt=task)
+    return queue.commands.shards[0].xcom(task.user_id or "", attempt=task)
 
 
 WRITES: dict[str, Callable[[XComCommands], Flow[Any]]] = {
@@ -461,7 +461,7 @@ def another_life(queue: TaskQueue, raw: Redis) -> Task[Any]:
     for key in raw.keys("*:u:t"):
         if b"xcom" not in key:
             raw.delete(key)
-    raw.zrem(f"{queue.commands.keys.root}:finished", "u:t")
+    raw.zrem(f"{queue.commands.shards[0].keys.root}:finished", "u:t")
     push(queue, "u", "t")
     again = popped(queue)
     assert (again.attempt, again.run.place == task.run.place) == (1, False)
@@ -527,7 +527,7 @@ def test_a_push_of_an_attempt_is_one_call_that_others_may_send_along(queue: Task
 
 def test_a_task_that_was_not_popped_has_no_fence(queue: TaskQueue) -> None:
     with pytest.raises(TaskValidationError, match="it has no lease"):
-        queue.commands.xcom("u", attempt=Task.create(user_id="u"))
+        queue.commands.shards[0].xcom("u", attempt=Task.create(user_id="u"))
 
 
 # --- managers -----------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ def test_who_was_idle_for_an_hour_has_no_advantage(queue: TaskQueue, raw: Redis)
     push(queue, "busy", 3000)
     serve(queue, 2000)
     # An hour has passed, and a cleanup has forgotten the idler.
-    root = queue.commands.keys.root
+    root = queue.commands.shards[0].keys.root
     raw.zincrby(f"{root}:users", -3_601_000, "idler")
     queue.cleanup_expired_tasks()
     assert raw.exists(f"{root}:user:idler") == 0
@@ -106,7 +106,7 @@ async def surprise(seconds: float) -> None:
 
 def used_seconds(queue: TaskQueue) -> dict[str, float]:
     """Of each user: what its ended attempts took, and what the running ones have so far."""
-    root, now = queue.commands.keys.root, time.time()
+    root, now = queue.commands.shards[0].keys.root, time.time()
     used = {user.user_id: user.worker_seconds for user in queue.users()}
     for member in queue.manager.client.zrange(f"{root}:leases", 0, -1):
         started = queue.manager.client.hget(f"{root}:run:{member.decode()}", "started_at")

@@ -36,6 +36,7 @@ class ModelTask:
     due: bool = False  # scheduled, and its time has come
     is_late: bool = False  # was pushed with a delay that nobody sees the end of
     failed_attempt: int | None = None
+    unknown_attempt: int | None = None  # the last one that was put off: its worker did not know the function
     life: int = 0
     claimed_order: int = 0  # its place when its last attempt began
     policy: str = "wait"

@@ -91,7 +91,7 @@ def test_a_durable_push_that_no_replica_confirms_says_so_and_can_be_repeated(
 ) -> None:
     with opened(face, topology.config(), prefix, timeout=0.3) as queue:
         queue.push(make("before"), durable=True)
-        with without_replicas(topology, queue.commands.keys.root):
+        with without_replicas(topology, queue.commands.of("u").keys.root):
             for push in (
                 lambda: queue.push(make("t"), durable=True),
                 # It is known, and yet nobody else has it: a repeat must not be told that all is well.

@@ -85,7 +85,7 @@ def places_of(cluster: Cluster, root: str) -> tuple[int, Node, Node]:
 
 def test_a_shard_that_moves_at_once_loses_nothing(load: Load, atomic_cluster: Cluster) -> None:
     cluster = atomic_cluster
-    slot, source, target = places_of(cluster, load.queue.commands.keys.root)
+    slot, source, target = places_of(cluster, load.queue.commands.of("u").keys.root)
     with load:
         until(lambda: len(load.finished) > 50, "tasks are run")
         cluster.move_slots([slot], source, target)
@@ -97,7 +97,7 @@ def test_a_shard_that_moves_at_once_loses_nothing(load: Load, atomic_cluster: Cl
 
 
 def test_a_shard_that_moves_key_by_key_waits_until_all_of_it_is_there(load: Load, cluster: Cluster) -> None:
-    slot, source, target = places_of(cluster, load.queue.commands.keys.root)
+    slot, source, target = places_of(cluster, load.queue.commands.of("u").keys.root)
     with load:
         until(lambda: len(load.finished) > 50, "tasks are run")
         with moving(cluster, slot, source, target):
@@ -119,7 +119,7 @@ def test_no_script_runs_while_its_shard_is_on_two_nodes(
     config = config.model_copy(update={"redis": config.redis.model_copy(update={"retry_window": 0.2})})
     with TaskQueue(config) as queue:
         queue.push_batch([Task.create(user_id="u", task_id=str(n), payload=None) for n in range(20)])
-        slot, source, target = places_of(cluster, queue.commands.keys.root)
+        slot, source, target = places_of(cluster, queue.commands.of("u").keys.root)
         with moving(cluster, slot, source, target):
             for moved in range(6):
                 with pytest.raises(ServerUnavailableError):

@@ -4,7 +4,7 @@ import pytest
 
 from fairque import QueueConfig, Task
 from fairque.queue.batches import CHUNK_BYTES
-from fairque.queue.commands import QueueCommands
+from fairque.queue.shards import QueueCommands
 
 
 @pytest.mark.parametrize(

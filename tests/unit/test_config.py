@@ -93,7 +93,7 @@ def test_a_lease_refuses_what_is_no_positive_number(value: object) -> None:
         (QueueConfig, {"name": "a{b}"}, "name: String should match pattern '^[A-Za-z0-9_.-]+$', not 'a{b}'"),
         (QueueConfig, {"name": "ok\n"}, "name: String should match pattern"),
         (QueueConfig, {"prefix": ""}, "prefix: String should match pattern"),
-        (QueueConfig, {"shards": 2}, "shards: must be 1: several shards come with cluster support"),
+        (QueueConfig, {"shards": 129}, "shards: must be less than or equal to 128, not 129"),
         (QueueConfig, {"shards": True}, "shards: must be a valid integer"),
         (QueueConfig, {"cost": "money"}, "cost: must be 'tasks' or 'time', not 'money'"),
         (QueueConfig, {"max_queued": 0}, "max_queued: must be greater than or equal to 1"),

@@ -26,11 +26,13 @@ EXAMPLES = [
     exceptions.XComUnavailableError("@xcom_push(…) of f"),
     exceptions.BatchError(3, ValueError("no")),
     exceptions.QueueClosedError(),
+    exceptions.ForkedLoopError(),
     exceptions.ScriptError("push", "no"),
     exceptions.ScriptSourceError("a.lua", "cannot be read", ["b.lua"]),
     exceptions.ServerUnavailableError("gone"),
     exceptions.DurabilityError((("u", "t"),), 0, 1, "no replica had it within 2 s"),
     exceptions.ConfigurationError("queue.name: no"),
+    exceptions.UnsafeServerError("allkeys-lru"),
 ]
 
 

@@ -20,7 +20,7 @@ def service(
 
 def jain(in_minute: int, this: list[Any], last: list[Any], *, ready: int = 0) -> float | None:
     reply = [0, 0, 0, 0, 0, 0, ready, 5, 0, 0, 0, b"0", b"0", in_minute, this, last, []]
-    return read_stats(reply).jain_index
+    return read_stats([reply]).jain_index
 
 
 def test_nothing_served_has_no_index() -> None:

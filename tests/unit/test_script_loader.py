@@ -123,8 +123,8 @@ def test_scripts_that_only_look_are_declared_so() -> None:
         if "no-writes" in ScriptLoader().load(name).source.splitlines()[0]
     }
     assert lookers == {
-        *("explain", "failed", "get", "get_policy", "graph", "health", "result", "results", "states"),
-        *("stats", "users", "xcom_pull", "xcom_pull_all"),
+        *("explain", "failed", "get", "get_policy", "graph", "health", "result", "results"),
+        *("states", "stats", "users", "workers", "xcom_pull", "xcom_pull_all"),
     }
 
 

@@ -1,0 +1,37 @@
+"""The least that the server's ACL must allow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fairque.utils.listener import IDLE_CHANNEL
+
+if TYPE_CHECKING:
+    from fairque.core.config import FairQueueConfig
+
+# What the scripts call: the server checks that against the user who runs them.
+IN_SCRIPTS = (
+    *("exists", "get", "getrange", "set", "unlink", "persist", "pexpire", "pexpireat"),
+    *("hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hmget", "hset", "hsetnx"),
+    *("zadd", "zcard", "zcount", "zmscore", "zpopmin", "zrange", "zrangebyscore", "zrank", "zrem"),
+    *("zremrangebyrank", "zremrangebyscore", "zrevrange", "zscan", "zscore"),
+    *("sadd", "smembers", "srem", "llen", "rpush", "publish", "info", "time"),
+)
+# What clients say: they run scripts, block on a wake-up, and listen for ended tasks.
+OF_CLIENTS = ("evalsha", "eval", "blpop", "subscribe", "unsubscribe", "ping", "select", "client|setname")
+OF_CLUSTER_CLIENTS = ("cluster|slots", "command")
+
+
+def acl_rule(config: FairQueueConfig, user: str) -> str:
+    """The command that makes a user who may do all that a queue needs, and nothing else.
+
+    The password is left open. A script that lacks a command may stop half way: no rule must have less.
+
+    Args:
+        config: Names the queue, and says whether the server is a cluster.
+        user: The name; without spaces.
+    """
+    keys = f"{config.queue.prefix}:{{{config.queue.name}:*"
+    commands = [*OF_CLIENTS, *(OF_CLUSTER_CLIENTS if config.redis.cluster else ()), *IN_SCRIPTS]
+    allowed = " ".join(f"+{command}" for command in commands)
+    return f"ACL SETUSER {user} reset on >PASSWORD ~{keys} &{keys} &{IDLE_CHANNEL} {allowed}"
