@@ -21,6 +21,8 @@ from tests.support.topologies import (
     running_standalone,
 )
 
+MOST_SHARDS = 4  # of a test here
+
 _numbers = itertools.count(1)
 
 
@@ -72,18 +74,21 @@ def prefix() -> str:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Checks the shard that a test leaves, and clears its prefix."""
+    """Checks the shards that a test leaves, and clears its prefix."""
     if "topology" not in request.fixturenames:
         yield
         return
     topology: Topology = request.getfixturevalue("topology")
-    root = f"{request.getfixturevalue('prefix')}:{{default:0}}"
+    prefix = request.getfixturevalue("prefix")
     yield
-    with topology.shard_node(root).client() as client:
-        problems = violations(client, root)
-        keys = list(client.scan_iter(f"{root}*", count=1000))
-        if keys:
-            client.delete(*keys)
+    problems: list[str] = []
+    for number in range(MOST_SHARDS):
+        root = f"{prefix}:{{default:{number}}}"
+        with topology.shard_node(root).client() as client:
+            problems += violations(client, root)
+            keys = list(client.scan_iter(f"{root}*", count=1000))
+            if keys:
+                client.delete(*keys)
     assert not problems, "the test left an inconsistent shard:\n" + "\n".join(problems)
 
 

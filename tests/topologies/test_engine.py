@@ -10,6 +10,7 @@ import pytest
 
 from fairque import FairQueueConfig, LeaseLostError, Task, TaskQueue, TaskState, UserPolicy, Worker, parallel
 from tests.support import worker_tasks as tasks
+from tests.support.cluster import Cluster
 from tests.support.faces import FACES, Background, open_face
 from tests.support.waiting import until
 
@@ -121,3 +122,23 @@ def test_workers_run_what_is_pushed_while_they_wait(make_config: MakeConfig) -> 
             assert both.state() is TaskState.FINISHED
     finally:
         worker.stop()
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+@pytest.mark.parametrize("face", FACES)
+def test_shards_on_several_nodes_are_one_queue(face: str, cluster: Cluster, make_config: MakeConfig) -> None:
+    config = make_config(shards=4)
+    queue = open_face(face, config)
+    worker = Worker(config, concurrency=8)
+    worker.start()
+    try:
+        handles = queue.push_batch(
+            [tasks.add(n, 1).with_options(user_id=f"u{n}") for n in range(60)], durable=True
+        )
+        roots = {queue.commands.of(f"u{n}").keys.root for n in range(60)}
+        assert len({cluster.shard_node(root) for root in roots}) > 1
+        assert [handle.result(timeout=10) for handle in handles] == [n + 1 for n in range(60)]
+        until(lambda: queue.stats().totals["finished"] == 60, "all are counted")
+    finally:
+        worker.stop()
+        queue.close()
