@@ -14,6 +14,17 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Confirm:
+    """What is asked on the same connection after a script, so that the answer is about what it wrote.
+
+    `problem` reads the reply, or the error that came in its place, and gives what is wrong with it.
+    """
+
+    command: tuple[str | int, ...]
+    problem: Callable[[Any], Exception | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One run of one script.
 
@@ -25,6 +36,7 @@ class Call(Generic[T]):
     args: tuple[str | bytes | int, ...]
     read: Callable[[Any], T]
     idempotent: bool = True
+    confirm: Confirm | None = None
 
 
 @dataclass(frozen=True, slots=True)

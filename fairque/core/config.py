@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fairque.core.config_loading import Layers
 
 __all__ = [
+    "Durability",
     "FairQueueConfig",
     "QueueConfig",
     "RedisConfig",
@@ -45,6 +46,22 @@ class Retention(StrictModel):
     finished: Seconds = Field(86_400.0, description="Seconds; one day.")
     failed: Seconds = Field(7 * 86_400.0, description="Seconds in the dead letter queue; seven days.")
     canceled: Seconds = Field(3_600.0, description="Seconds; one hour.")
+
+
+class Durability(StrictModel):
+    """What a durable push waits for, before it returns."""
+
+    shows_values: ClassVar[bool] = True
+
+    replicas: int = Field(1, ge=0, description="Replicas that must have it.")
+    disk: bool = Field(
+        False,
+        description="It must be on disk too, here and on those replicas: WAITAOF, which needs Redis ≥ 7.2 or "
+        "Valkey with an append-only file.",
+    )
+    timeout: PositiveSeconds = Field(
+        2.0, description="Seconds to wait; at most four fifths of redis.socket_timeout."
+    )
 
 
 class QueueConfig(StrictModel):
@@ -97,6 +114,8 @@ class QueueConfig(StrictModel):
         "reply adds nothing, even where results are not kept.",
     )
     retention: Retention = Field(default_factory=Retention, description="How long ended tasks are kept.")
+    durable: bool = Field(False, description="Whether pushes are durable that do not say it themselves.")
+    durability: Durability = Field(default_factory=Durability, description="What a durable push waits for.")
     max_retries: int = Field(3, ge=0, description="Retries of a failed task that sets no number of its own.")
     max_crashes: int = Field(3, ge=1, description="Lost leases after which a task counts as poisoned.")
     unknown_task_grace: Seconds = Field(

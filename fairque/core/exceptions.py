@@ -308,6 +308,27 @@ class ServerUnavailableError(ServerError):
     """The server could not be reached or did not answer in time."""
 
 
+class DurabilityError(ServerError):
+    """A push was carried out, and not confirmed as durable in time: the tasks may exist, and may be lost.
+
+    Attributes:
+        tasks: (user_id, task_id) of each task of the script that was not confirmed.
+        confirmed: How many replicas had it.
+        wanted: How many were asked for.
+    """
+
+    def __init__(self, tasks: tuple[tuple[str, str], ...], confirmed: int, wanted: int, why: str) -> None:
+        what = "the push" if len(tasks) != 1 else f"the push of task {tasks[0][1]!r} of user {tasks[0][0]!r}"
+        many = f" of {len(tasks):,} tasks" if len(tasks) > 1 else ""
+        super().__init__(
+            f"{what}{many} was carried out, but {why}: it may exist, and be lost in a failover — push it "
+            "again, which adds nothing twice and asks again"
+        )
+        self.tasks = tasks
+        self.confirmed = confirmed
+        self.wanted = wanted
+
+
 class ServerOutOfMemoryError(ServerError):
     """The server reached `maxmemory` and refuses writes (OOM)."""
 

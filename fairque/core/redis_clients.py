@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import redis
 import redis.asyncio
+import redis.asyncio.cluster
 import redis.asyncio.retry
 import redis.asyncio.sentinel
 import redis.cluster
 import redis.sentinel
 from redis.backoff import NoBackoff
+from redis.exceptions import ClusterDownError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from fairque.core.exceptions import ConfigurationError
+from fairque.core.redis_config import addresses_of
 from fairque.core.strict import reveal
 
 if TYPE_CHECKING:
@@ -54,6 +57,47 @@ class AsyncWaitingSentinelPool(AsyncSentinelPool, redis.asyncio.BlockingConnecti
     """The same for asyncio."""
 
 
+class ClusterClient(redis.RedisCluster):
+    """Looks again who is in the cluster when a slot is being moved to a node that it does not know."""
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
+        return _known(super().get_node(host, port, node_name))  # type: ignore[no-untyped-call]
+
+
+class AsyncClusterClient(redis.asyncio.RedisCluster):
+    """The same for asyncio.
+
+    After a failure it asks the other nodes first who is in the cluster. redis-py does so only if it repeats
+    the command itself; else it may ask the frozen node, and wait for a whole timeout again.
+    """
+
+    _failed: str | None = None
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().execute_command(*args, **kwargs)
+        except Exception as error:
+            self._failed = getattr(error, "last_failed_node_name", self._failed)
+            raise
+
+    async def initialize(
+        self,
+        additional_startup_nodes_info: list[tuple[str, int]] | None = None,
+        last_failed_node_name: str | None = None,
+    ) -> redis.asyncio.RedisCluster:
+        return await super().initialize(additional_startup_nodes_info, last_failed_node_name or self._failed)
+
+    def get_node(self, host: Any = None, port: Any = None, node_name: Any = None) -> Any:
+        return _known(super().get_node(host, port, node_name))
+
+
+def _known(node: Any) -> Any:
+    if node is None:
+        # redis-py would use it all the same; this error makes it ask the cluster anew.
+        raise ClusterDownError("a node that is not known yet")
+    return node
+
+
 class Face(NamedTuple):
     """All that differs between the blocking and the asyncio half of redis-py."""
 
@@ -64,6 +108,7 @@ class Face(NamedTuple):
     sentinel_pools: tuple[Any, Any]
     retry: Any
     cluster: Any
+    cluster_node: Any
     taken_by_cluster: Collection[str]
 
 
@@ -78,7 +123,8 @@ BLOCKING = Face(
     redis.sentinel.Sentinel,
     (SentinelPool, WaitingSentinelPool),
     Retry,
-    redis.RedisCluster,
+    ClusterClient,
+    redis.cluster.ClusterNode,
     redis.cluster.REDIS_ALLOWED_KEYS,
 )
 ASYNC = Face(
@@ -88,7 +134,8 @@ ASYNC = Face(
     redis.asyncio.sentinel.Sentinel,
     (AsyncSentinelPool, AsyncWaitingSentinelPool),
     redis.asyncio.retry.Retry,
-    redis.asyncio.RedisCluster,
+    AsyncClusterClient,
+    redis.asyncio.cluster.ClusterNode,
     _parameters(redis.asyncio.RedisCluster.__init__),
 )
 
@@ -166,6 +213,11 @@ def _cluster_client(face: Face, config: RedisConfig, options: dict[str, Any]) ->
         raise ConfigurationError(f"redis.health_check_interval: {taker} has no such check; leave it at 0")
     options |= {"host": config.host, "port": config.port, "socket_keepalive": config.socket_keepalive}
     options |= {"ssl": config.ssl, "max_connections": config.max_connections or UNLIMITED}
+    more = addresses_of(config.cluster_nodes)
+    # A slot that has moved is looked up by itself. At every fifth redis-py's asyncio client would close its
+    # connections, and lose the replies of calls that are under way.
+    options["reinitialize_steps"] = 0
+    options["startup_nodes"] = [face.cluster_node(host, port) for host, port in more]
     # `retry` stays at none: redirections (MOVED, ASK) are followed whatever it says.
     return face.cluster(**options, **_tls_options(config, face.taken_by_cluster, taker))
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     import redis
     import redis.asyncio
 
+# For how long calls are repeated by default: over a failover, or over a connection that was cut.
+FAILOVER_SECONDS = 15.0
+HICCUP_SECONDS = 1.0
+
 SCHEMES = ("redis", "rediss", "unix", "embedded")
 
 
@@ -26,6 +30,12 @@ def _host_and_port(text: str) -> str:
     if not host or not port.isdecimal():
         raise ValueError("must be written as host:port, such as sentinel-1:26379")
     return text
+
+
+def addresses_of(hosts: list[str]) -> list[tuple[str, int]]:
+    """What `host:port` names, as pairs."""
+    pairs = (host.rpartition(":") for host in hosts)
+    return [(host.strip("[]"), int(port)) for host, _, port in pairs]
 
 
 class SentinelConfig(TlsConfig):
@@ -42,8 +52,7 @@ class SentinelConfig(TlsConfig):
     password: SecretStr | None = Field(None, description="Password of the sentinels.")
 
     def addresses(self) -> list[tuple[str, int]]:
-        pairs = (host.rpartition(":") for host in self.hosts)
-        return [(host.strip("[]"), int(port)) for host, _, port in pairs]
+        return addresses_of(self.hosts)
 
 
 class RedisConfig(TlsConfig):
@@ -92,11 +101,31 @@ class RedisConfig(TlsConfig):
         False, description="Do not warn of a server that keeps no append-only file."
     )
     cluster: bool = Field(False, description="The server is a cluster; host and port are one of its nodes.")
+    cluster_nodes: list[Annotated[str, AfterValidator(_host_and_port)]] = Field(
+        default_factory=list,
+        description="More of its nodes as host:port, for a start while the one at host and port is down.",
+    )
+    retry_window: Seconds | None = Field(
+        None,
+        description="Seconds after its first failure in which a call is repeated that may be. Unset is 1, "
+        "and 15 with Sentinel or a cluster, where another node takes over.",
+    )
 
     @property
     def is_embedded(self) -> bool:
         """Whether the URL asks for the embedded server, which `TaskQueue` starts."""
         return self.url is not None and self.url.startswith("embedded://")
+
+    @property
+    def has_other_nodes(self) -> bool:
+        """Whether another node takes over when one is lost."""
+        return self.cluster or self.sentinel is not None
+
+    def window_of_retries(self) -> float:
+        """The `retry_window`, with its default."""
+        if self.retry_window is not None:
+            return self.retry_window
+        return FAILOVER_SECONDS if self.has_other_nodes else HICCUP_SECONDS
 
     def create_redis_client(self, *, blocking: bool = False) -> redis.Redis | redis.RedisCluster:
         """A client with its own connection pool. Commands are never retried: a timed-out script may have run.
@@ -156,6 +185,8 @@ class RedisConfig(TlsConfig):
             ("sentinel", self.sentinel is not None, {"url", "host", "port", "cluster"}),
             ("cluster", self.cluster, {"db"}),
         ]
+        if self.cluster_nodes and not self.cluster:
+            yield "cluster_nodes needs cluster: true"
         for what, applies, excluded in rules:
             clash = sorted(given & excluded)
             if applies and clash:

@@ -9,6 +9,7 @@ from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.connect import Connection
+from fairque.queue.durability import Durability
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
 from fairque.queue.queue import TaskQueue
@@ -51,6 +52,7 @@ class AsyncTaskQueue:
         self._connection = Connection(source)
         self.config = self._connection.config
         self.commands = commands_of(self.config)
+        self._durability = Durability(self.config)
         self.manager = AsyncLuaScriptManager(self.config.redis, opening=self.commands.opening)
 
     async def __aenter__(self) -> Self:
@@ -90,6 +92,7 @@ class AsyncTaskQueue:
         depends_on: Dependencies | None = None,
         on_upstream_failure: OnUpstreamFailure | None = None,
         missing: Missing | None = None,
+        durable: bool | None = None,
     ) -> AsyncTaskHandle[R] | AsyncPipelineHandle[R]:
         options: dict[str, Any] = {
             "user_id": user_id,
@@ -107,20 +110,27 @@ class AsyncTaskQueue:
         }
         if isinstance(task, Pipeline):
             built, batch = self.commands.push_pipeline(task, **options)
-            steps = await self._push(batch)
+            steps = await self._push(batch, durable)
             return AsyncPipelineHandle(self, steps[0].user_id, built, steps)
-        receipt = await self.run(self.commands.push(task, **options))
+        flow = self.commands.push(task, **options)
+        receipt = await self.run(self._durability.flow(flow, durable=durable))
         return AsyncTaskHandle(self, receipt.task, created=receipt.created)
 
     async def push_batch(
-        self, tasks: Iterable[Task[R]], *, user_id: str | None = None, missing: Missing | None = None
+        self,
+        tasks: Iterable[Task[R]],
+        *,
+        user_id: str | None = None,
+        missing: Missing | None = None,
+        durable: bool | None = None,
     ) -> list[AsyncTaskHandle[R]]:
-        return await self._push(self.commands.push_batch(list(tasks), user_id=user_id, missing=missing))
+        batch = self.commands.push_batch(list(tasks), user_id=user_id, missing=missing)
+        return await self._push(batch, durable)
 
-    async def _push(self, batch: Batch) -> list[AsyncTaskHandle[Any]]:
+    async def _push(self, batch: Batch, durable: bool | None) -> list[AsyncTaskHandle[Any]]:
         replies = []
         for calls in batch.rounds:
-            replies += await self.manager.execute_all(calls)
+            replies += await self.manager.execute_all(self._durability.calls(calls, durable=durable))
         created = batch.created(replies)
         return [
             AsyncTaskHandle(self, task, created=flag) for task, flag in zip(batch.tasks, created, strict=True)

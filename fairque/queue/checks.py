@@ -20,6 +20,7 @@ class PushOptions(StepOptions, total=False):
     user_id: str | None
     task_id: str | None
     missing: Missing | None
+    durable: bool | None
 
 
 LONGEST_BATCH = 1000  # tasks of one claim, users of one filter, rows of one page

@@ -9,6 +9,7 @@ from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.connect import Connection
+from fairque.queue.durability import Durability
 from fairque.queue.handle import TaskHandle
 from fairque.queue.pipeline_handle import PipelineHandle
 from fairque.queue.shards import commands_of
@@ -54,6 +55,7 @@ class TaskQueue:
         self._connection = Connection(source)
         self.config = self._connection.config
         self.commands = commands_of(self.config)
+        self._durability = Durability(self.config)
         self.manager = LuaScriptManager(self.config.redis, opening=self.commands.opening)
 
     def __enter__(self) -> Self:
@@ -95,6 +97,7 @@ class TaskQueue:
         depends_on: Dependencies | None = None,
         on_upstream_failure: OnUpstreamFailure | None = None,
         missing: Missing | None = None,
+        durable: bool | None = None,
     ) -> TaskHandle[R] | PipelineHandle[R]:
         """Push one task, or a pipeline of them. The options replace those of the task, or of all steps.
 
@@ -116,6 +119,8 @@ class TaskQueue:
             on_upstream_failure: If one of those fails or is canceled: `wait` (until it is requeued), `cancel`
                 this one too, or `run` it anyway.
             missing: `wait` also waits for tasks that are to be pushed later; `fail` if None.
+            durable: Return once it cannot be lost with one node (`queue.durability` says what that means); as
+                `queue.durable` says if None.
 
         Returns:
             A handle on the task; on a pipeline a `PipelineHandle`, which has one for each step.
@@ -125,6 +130,7 @@ class TaskQueue:
             UnknownDependencyError: It depends on a task that is not known; nothing was written.
             DependencyCycleError: It would wait for itself; nothing was written.
             QueueFullError: The user or the queue has as many waiting tasks as it may; nothing was written.
+            DurabilityError: It was carried out, and not confirmed as durable in time; it may be repeated.
             ServerError: The server refused or could not be reached; the push may be repeated.
         """
         options: dict[str, Any] = {
@@ -143,13 +149,19 @@ class TaskQueue:
         }
         if isinstance(task, Pipeline):
             built, batch = self.commands.push_pipeline(task, **options)
-            steps = self._push(batch)
+            steps = self._push(batch, durable)
             return PipelineHandle(self, steps[0].user_id, built, steps)
-        receipt = self.run(self.commands.push(task, **options))
+        flow = self.commands.push(task, **options)
+        receipt = self.run(self._durability.flow(flow, durable=durable))
         return TaskHandle(self, receipt.task, created=receipt.created)
 
     def push_batch(
-        self, tasks: Iterable[Task[R]], *, user_id: str | None = None, missing: Missing | None = None
+        self,
+        tasks: Iterable[Task[R]],
+        *,
+        user_id: str | None = None,
+        missing: Missing | None = None,
+        durable: bool | None = None,
     ) -> list[TaskHandle[R]]:
         """Push many tasks, 200 or 4 MiB in a round trip; on asyncio several are under way at once.
 
@@ -159,6 +171,7 @@ class TaskQueue:
             tasks: They may belong to different users.
             user_id: The user of those that name none, and of all others as well.
             missing: `wait` lets them depend on tasks that are to be pushed later; `fail` if None.
+            durable: As for `push`.
 
         Returns:
             A handle for each task, in order.
@@ -171,12 +184,16 @@ class TaskQueue:
             QueueFullError: The batch has no room under a limit of waiting tasks; nothing was written, unless
                 others took the room while a batch of over 200 tasks was under way. Pushing it again adds
                 what is missing.
+            DurabilityError: A part was carried out, and not confirmed as durable in time; the batch may be
+                repeated.
             ServerError: The server refused or could not be reached; the whole batch may be repeated.
         """
-        return self._push(self.commands.push_batch(list(tasks), user_id=user_id, missing=missing))
+        batch = self.commands.push_batch(list(tasks), user_id=user_id, missing=missing)
+        return self._push(batch, durable)
 
-    def _push(self, batch: Batch) -> list[TaskHandle[Any]]:
-        created = batch.created([self.manager.execute(call) for call in batch.calls])
+    def _push(self, batch: Batch, durable: bool | None) -> list[TaskHandle[Any]]:
+        calls = self._durability.calls(batch.calls, durable=durable)
+        created = batch.created([self.manager.execute(call) for call in calls])
         return [TaskHandle(self, task, created=flag) for task, flag in zip(batch.tasks, created, strict=True)]
 
     def add_dependency(

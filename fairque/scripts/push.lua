@@ -2,7 +2,8 @@
 -- push: new → QUEUED, SCHEDULED or DEFERRED, for a batch.
 --   options: ageing_us, retention, max_queued (of the whole queue; absent for no limit), rest (of a batch in several
 --   pushes the first one has here how many tasks of each user come after it, so that all of it is refused or none),
---   depends_on (ids of dependencies by member; of this push or known), missing ('wait' where they may be neither)
+--   depends_on (ids of dependencies by member; of this push or known), missing ('wait' where they may be neither),
+--   durable (it is asked afterwards whether replicas have what this wrote, so it must write something)
 --   and for a graph in several pushes: gate (a member; tasks that name it among their dependencies wait until it
 --   opens), gate_ms (for how long it stays without another push), opens (in the last one), check (in the
 --   first push of a batch: what the later ones depend on outside of it, as depends_on)
@@ -84,6 +85,7 @@ if graph then
   ready = graph.complete() or ready
 end
 count('pushed', pushed)
+count('durable', opts.durable and 1 or 0)
 if pushed > 0 or opts.gate then
   save_tick()
   settle_users()

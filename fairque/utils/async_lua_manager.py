@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import exceptions as redis_errors
+from redis.asyncio.cluster import PipelineCommand
 
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
-from fairque.core.exceptions import FairQueueError, ForkedLoopError, ServerError
+from fairque.core.exceptions import DurabilityError, FairQueueError, ForkedLoopError, ServerError
 from fairque.core.forks import leave_behind, renew_in_children
 from fairque.utils.listener import AsyncListener, Ear
-from fairque.utils.lua_manager import CLIENT_ERRORS, _BaseLuaScriptManager
+from fairque.utils.lua_manager import CLIENT_ERRORS, PAUSE_AFTER_REFUSAL, _BaseLuaScriptManager, _said
+from fairque.utils.patience import is_passing_refusal
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -85,14 +88,14 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         """
         if self._opening is not None:
             await self._open(self._opening)
-        tries = 0
+        patience = self._patience(call)
         while True:
-            tries += 1
             try:
                 return call.read(await _noticing(self._evaluate(call)))
             except Exception as error:
                 meaning = self._meaning(error, call.script)
-                pause = self._pause_before_retry(meaning, call, tries)
+                pause = patience.pause_after(error, meaning)
+                await self._distrust(error)
                 if meaning is error:
                     raise
                 if pause is None:
@@ -130,11 +133,29 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     async def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()
+        send = self.client.execute_command if call.confirm is None else partial(self._confirmed, call)
         async with self._slots:
             try:
-                return await self.client.execute_command(*self._arguments(call))
+                return await send(*self._arguments(call))
             except redis_errors.NoScriptError:
-                return await self.client.execute_command(*self._full_arguments(call))
+                return await send(*self._full_arguments(call))
+
+    async def _confirmed(self, call: Call[Any], *command: Any) -> Any:
+        """The reply of a script, once what it wrote is confirmed."""
+        assert call.confirm is not None  # noqa: S101 - for the type checker
+        if self._config.cluster:
+            return _said(call, await self._on_one_node(call.root, command, call.confirm.command))
+        async with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*command)
+            pipeline.execute_command(*call.confirm.command)
+            return _said(call, await pipeline.execute(raise_on_error=False))
+
+    async def _on_one_node(self, root: str, *commands: tuple[Any, ...]) -> list[Any]:
+        """The replies to commands that go to the node of a shard on one connection, errors among them."""
+        await self.client.exists(root)  # so that the client learns of a shard that has moved
+        sent = [PipelineCommand(place, *command) for place, command in enumerate(commands)]
+        await self.client.get_node_from_key(root).execute_pipeline(sent)
+        return [command.result for command in sent]
 
     async def execute_together(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Run several calls in one round trip, in order; not one transaction, and not repeated.
@@ -148,8 +169,8 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 await self._open(self._opening)
             except ServerError as error:
                 return [error] * len(calls)
-        if len(calls) == 1:
-            return [await _noticing(self._outcome(calls[0]))]
+        if len(calls) == 1 or self._config.cluster or any(call.confirm for call in calls):
+            return await _noticing(self._by_root(calls))
         pipeline = self.client.pipeline(transaction=False)
         for call in calls:
             pipeline.execute_command(*self._arguments(call))
@@ -159,6 +180,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             self._check_open()  # while a queue is being closed redis-py may raise anything
             if not isinstance(error, CLIENT_ERRORS):
                 raise
+            await self._distrust(error)
             return [self._translate(error, call.script) for call in calls]
         values: list[Any] = []
         for call, reply in zip(calls, replies, strict=True):
@@ -169,6 +191,20 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             else:
                 values.append(call.read(reply))
         return values
+
+    async def _by_root(self, calls: Sequence[Call[Any]]) -> list[Any]:
+        """The outcomes of calls: those of one root in order, roots beside each other."""
+        places: dict[str, list[int]] = {}
+        for place, call in enumerate(calls):
+            places.setdefault(call.root, []).append(place)
+        outcomes: list[Any] = [None] * len(calls)
+
+        async def run_in_order(own: list[int]) -> None:
+            for place in own:
+                outcomes[place] = await self._outcome(calls[place])
+
+        await asyncio.gather(*map(run_in_order, places.values()))
+        return outcomes
 
     async def execute_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Run idempotent calls in order, several under way at once on one connection.
@@ -181,6 +217,8 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             window = calls[start : start + self.IN_FLIGHT]
             outcomes = await self.execute_together(window)
             for call, outcome in zip(window, outcomes, strict=True):
+                if isinstance(outcome, DurabilityError):
+                    raise outcome
                 values.append(await self.execute(call) if isinstance(outcome, Exception) else outcome)
         return values
 
@@ -189,8 +227,11 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             return call.read(await self._evaluate(call))
         except Exception as error:
             self._check_open()
+            if isinstance(error, DurabilityError):
+                return error
             if not isinstance(error, CLIENT_ERRORS):
                 raise
+            await self._distrust(error)
             return self._translate(error, call.script)
 
     async def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
@@ -203,9 +244,17 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             return await self._blocking.blpop(list(keys), timeout=self._block_for(seconds)) is not None
         except Exception as error:
             meaning = self._meaning(error, "wake")
+            await self._distrust(error)
+            if is_passing_refusal(error, meaning):  # the list is elsewhere now: a claim will find it
+                await asyncio.sleep(PAUSE_AFTER_REFUSAL)
+                return False
             if meaning is error:
                 raise
             raise meaning from error
+
+    async def _distrust(self, error: Exception) -> None:
+        if self._is_silent_master(error):
+            await self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _listening(self) -> AsyncListener:
         self._check_open()

@@ -25,8 +25,10 @@ T = TypeVar("T")
 
 CONFIRM_SECONDS = 2.0  # how long a waiter waits for its subscription before it goes on without
 RECONNECT_SECONDS = 0.2
-SILENCE_SECONDS = 10.0  # after so much silence the server is asked whether it is there
-LOST = (RedisError, RedisClusterException, OSError)  # what a connection can end with
+SILENCE_SECONDS = 3.0  # after so much silence the server is asked whether it is there
+ANSWER_SECONDS = 2.0  # and has so long to answer
+# What a connection can end with. redis-py looks a slot up in a dictionary, where it may be missing.
+LOST = (RedisError, RedisClusterException, OSError, LookupError)
 # A subscription that is always there, so that the connection stays in its listening state.
 IDLE_CHANNEL = "fairque:listening"
 
@@ -120,6 +122,9 @@ class AsyncListener:
             await client.aclose()
 
     async def _read_connection(self, client: Any) -> None:
+        if self._config.cluster:
+            await client.aclose()  # what it knew of the cluster may be why the last connection was lost
+            await client.initialize()
         async with client.pubsub() as pubsub:
             try:
                 await pubsub.subscribe(IDLE_CHANNEL)
@@ -141,7 +146,7 @@ class AsyncListener:
         """Pass on what is said, until the connection ends or gives no answer."""
         asked = False
         while True:
-            message = await pubsub.get_message(timeout=SILENCE_SECONDS)
+            message = await pubsub.get_message(timeout=ANSWER_SECONDS if asked else SILENCE_SECONDS)
             if message is None:
                 if asked:
                     raise ConnectionError("the server does not answer any more")

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redis import exceptions as redis_errors
@@ -33,6 +34,7 @@ from fairque.core.exceptions import (
 from fairque.core.forks import leave_behind, renew_in_children
 from fairque.core.keys import split_member, unescape
 from fairque.utils.listener import Ear, ThreadListener
+from fairque.utils.patience import Patience, is_passing_refusal
 from fairque.utils.script_loader import ScriptLoader
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ _SERVER_ERRORS: tuple[tuple[type[Exception], type[ServerError]], ...] = (
     (redis_errors.AskError, SlotMovedError),
     (redis_errors.ClusterDownError, ServerUnavailableError),
     (redis_errors.TryAgainError, ServerUnavailableError),
+    (redis_errors.ClusterError, ServerUnavailableError),
     (redis_errors.ConnectionError, ServerUnavailableError),
     (redis_errors.TimeoutError, ServerUnavailableError),
     (redis_errors.RedisClusterException, ServerUnavailableError),
@@ -110,34 +113,35 @@ CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OS
 _shared_loader = ScriptLoader()
 
 
+PAUSE_AFTER_REFUSAL = 0.1  # seconds, where a node would not wait for a wake-up
 SHORT_BLOCK = 0.25  # seconds to wait for one of several wake-ups that are on different nodes
-LONGEST_BLOCK = 5.0  # seconds that a connection blocks at a time; flows that wait longer wait again
-DEFAULT_PATIENCE = 5.0  # seconds to wait for a reply where no socket_timeout is set
+LONGEST_BLOCK = 2.0  # seconds that a connection blocks at a time; who waits longer waits again
+# Seconds that the end of such a wait may be late. A server that says nothing then is likely lost; one that is
+# only slow costs a new connection.
+GRACE_OF_BLOCK = 2.0
 
 
 class _BaseLuaScriptManager:
     """What both drivers share: which script a call means, what an error means, what is worth a repeat."""
 
-    # Repeats of an idempotent call whose reply was lost, and the longest pause before one.
-    RETRIES = 4
-    LONGEST_PAUSE = 0.5
     # Calls under way at once, each on a connection of its own. The server runs one script at a time, so more
     # would only be more connections: a thousand waiters that look at once would open a thousand.
     CONNECTIONS = 16
 
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         self._config = config
+        self.retry_window = config.window_of_retries()
         self._loader = _shared_loader
         self._closed = False
         self._opening = opening  # None once it has been run
         self._opening_error: ServerError | None = None  # of the last time that it failed
 
     def _waiting_config(self) -> RedisConfig:
-        """For connections that block: they wait longer for a reply, but not for ever.
+        """For connections that block, but not for ever.
 
         A peer that vanished without a word would hold a wait without end until the kernel's keepalive.
         """
-        patience = (self._config.socket_timeout or DEFAULT_PATIENCE) + LONGEST_BLOCK
+        patience = LONGEST_BLOCK + min(GRACE_OF_BLOCK, self._config.socket_timeout or GRACE_OF_BLOCK)
         return self._config.model_copy(update={"socket_timeout": patience})
 
     @staticmethod
@@ -164,14 +168,14 @@ class _BaseLuaScriptManager:
 
     def _arguments(self, call: Call[Any]) -> tuple[Any, ...]:
         """The EVALSHA command of a call."""
-        return ("EVALSHA", self._loader.load(call.script).sha, 1, call.root, *call.args)
+        return ("EVALSHA", self._loader.load(call.script).sha, *_keys(call), *call.args)
 
     def _full_arguments(self, call: Call[Any]) -> tuple[Any, ...]:
         """The EVAL command that recovers from NOSCRIPT.
 
         It loads and runs in one step, so that scripts flushed again and again cannot come in between.
         """
-        return ("EVAL", self._loader.load(call.script).source, 1, call.root, *call.args)
+        return ("EVAL", self._loader.load(call.script).source, *_keys(call), *call.args)
 
     def _meaning(self, error: Exception, script: str) -> Exception:
         """What an error means here. While a queue is being closed redis-py may raise anything."""
@@ -196,12 +200,37 @@ class _BaseLuaScriptManager:
             return _SERVER_CODES[code](_advice(_SERVER_CODES[code], error))
         return ScriptError(script, str(error))
 
-    def _pause_before_retry(self, error: Exception, call: Call[Any], tries: int) -> float | None:
-        """Seconds until a call is tried again, or None to give up. `tries` counts those made."""
-        lost = isinstance(error, (ServerUnavailableError, ServerLoadingError))
-        if not lost or not call.idempotent or tries > self.RETRIES:
-            return None
-        return random.uniform(0.2, 1) * min(self.LONGEST_PAUSE, 0.05 * 2.0**tries)  # noqa: S311 - jitter
+    def _is_silent_master(self, error: Exception) -> bool:
+        """Whether the sentinels should be asked again: the other connections go where this one went."""
+        return self._config.sentinel is not None and isinstance(error, redis_errors.TimeoutError)
+
+    def _patience(self, call: Call[Any]) -> Patience:
+        return Patience(call, self.retry_window, others=self._config.has_other_nodes)
+
+
+def _keys(call: Call[Any]) -> tuple[int, str, str]:
+    """The keys that a script declares: the root, by which a cluster finds its node, and another. None exists.
+
+    While a slot is moved key by key, the target would run a script that names one absent key, on what has
+    come so far. One that names two neither node runs: the source sends it to the target (ASK), and the target
+    says TRYAGAIN until the slot is its own.
+    """
+    return 2, call.root, f"{call.root}:absent"
+
+
+def _said(call: Call[Any], replies: list[Any]) -> Any:
+    """The reply of a script that was confirmed.
+
+    Raises:
+        DurabilityError: It was not.
+    """
+    reply, confirmation = replies
+    if isinstance(reply, Exception):
+        raise reply
+    problem = call.confirm.problem(confirmation) if call.confirm else None
+    if problem is not None:
+        raise problem
+    return reply
 
 
 def _advice(kind: type[ServerError], error: Exception) -> str:
@@ -309,14 +338,14 @@ class LuaScriptManager(_BaseLuaScriptManager):
         """
         if self._opening is not None:
             self._open(self._opening)
-        tries = 0
+        patience = self._patience(call)
         while True:
-            tries += 1
             try:
                 return call.read(self._evaluate(call))
             except Exception as error:
                 meaning = self._meaning(error, call.script)
-                pause = self._pause_before_retry(meaning, call, tries)
+                pause = patience.pause_after(error, meaning)
+                self._distrust(error)
                 if meaning is error:
                     raise
                 if pause is None:
@@ -342,11 +371,27 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()
+        send = self.client.execute_command if call.confirm is None else partial(self._confirmed, call)
         with self._slots:
             try:
-                return self.client.execute_command(*self._arguments(call))
+                return send(*self._arguments(call))
             except redis_errors.NoScriptError:
-                return self.client.execute_command(*self._full_arguments(call))
+                return send(*self._full_arguments(call))
+
+    def _confirmed(self, call: Call[Any], *command: Any) -> Any:
+        """The reply of a script, once what it wrote is confirmed."""
+        assert call.confirm is not None  # noqa: S101 - for the type checker
+        with self._node_of(call.root).pipeline(transaction=False) as pipeline:
+            pipeline.execute_command(*command)
+            pipeline.execute_command(*call.confirm.command)
+            return _said(call, pipeline.execute(raise_on_error=False))
+
+    def _node_of(self, root: str) -> Any:
+        """A client of the one node where a shard is: a pipeline of its own takes one connection."""
+        if not self._config.cluster:
+            return self.client
+        self.client.exists(root)  # so that the client learns of a shard that has moved
+        return self.client.get_redis_connection(self.client.get_node_from_key(root))
 
     def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
@@ -359,9 +404,17 @@ class LuaScriptManager(_BaseLuaScriptManager):
             return self._blocking.blpop(list(keys), timeout=self._block_for(seconds)) is not None
         except Exception as error:
             meaning = self._meaning(error, "wake")
+            self._distrust(error)
+            if is_passing_refusal(error, meaning):  # the list is elsewhere now: a claim will find it
+                time.sleep(PAUSE_AFTER_REFUSAL)
+                return False
             if meaning is error:
                 raise
             raise meaning from error
+
+    def _distrust(self, error: Exception) -> None:
+        if self._is_silent_master(error):
+            self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _listening(self) -> ThreadListener:
         with self._lock:

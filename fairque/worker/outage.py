@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 logger = logging.getLogger("fairque.worker")
 
-LONGEST_PAUSE = 5.0  # seconds
+LONGEST_PAUSE = 2.0  # seconds; a server that is back is used again within three
 PAUSE_OF_AN_ATTEMPT = 0.5  # seconds between its tries
 
 

@@ -99,6 +99,7 @@ def test_a_waiting_result_hears_again_after_its_connection_has_vanished(
     face: str, config: FairQueueConfig, hole: BlackHole, raw: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(listener, "ANSWER_SECONDS", 0.5)
     redis = RedisConfig(host="127.0.0.1", port=hole.port, socket_timeout=0.5)
     with (
         opened(face, config) as direct,
@@ -148,7 +149,7 @@ def test_a_thousand_pushes_whose_replies_are_lost_leave_a_thousand_tasks(
         direct.push(make("other", "loads the script"))
         with through_proxy(face, config, server, drops) as (queue, proxy):
             # Our own repeats would pause between tries; the callers' repeats are what this is about.
-            queue.manager.RETRIES = 0
+            queue.manager.retry_window = 0
             pushers = [Background(_push_twice, queue, range(start, 1000, 10)) for start in range(10)]
             for pusher in pushers:
                 pusher.value()
@@ -376,7 +377,7 @@ def test_each_refusal_of_the_server_has_its_own_error(
         serving = Background(lambda: refusing.serve_forever(poll_interval=0.01))
         redis = RedisConfig(host="127.0.0.1", port=refusing.server_address[1], protocol=2)
         with opened(face, config.model_copy(update={"redis": redis})) as queue:
-            queue.manager.RETRIES = 0
+            queue.manager.retry_window = 0
             for attempt in (
                 lambda: queue.push(make("u", "t")),
                 lambda: queue.push_batch([make("u", "t")] * 3),
@@ -392,10 +393,10 @@ def test_writes_wait_for_replicas_that_are_away(face: str) -> None:
     with own_server() as server, server.client() as raw, opened(face, server.config()) as queue:
         push(queue, "u", "t")
         raw.config_set("min-replicas-to-write", "1")
-        queue.manager.RETRIES = 0
+        queue.manager.retry_window = 0
         with pytest.raises(ServerUnavailableError, match="refuses for now: NOREPLICAS"):
             queue.push(make("u", "t2"))
-        queue.manager.RETRIES = 4
+        queue.manager.retry_window = 5
         pusher = Background(lambda: queue.push(make("u", "t2")))
         time.sleep(0.05)
         raw.config_set("min-replicas-to-write", "0")

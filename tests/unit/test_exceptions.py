@@ -30,6 +30,7 @@ EXAMPLES = [
     exceptions.ScriptError("push", "no"),
     exceptions.ScriptSourceError("a.lua", "cannot be read", ["b.lua"]),
     exceptions.ServerUnavailableError("gone"),
+    exceptions.DurabilityError((("u", "t"),), 0, 1, "no replica had it within 2 s"),
     exceptions.ConfigurationError("queue.name: no"),
     exceptions.UnsafeServerError("allkeys-lru"),
 ]

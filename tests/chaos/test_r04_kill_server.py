@@ -1,0 +1,75 @@
+"""R4: the server is killed under load, and comes back with its append-only file."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from fairque import ServerError
+from tests.chaos import work
+from tests.chaos.scene import Scene
+from tests.support.faces import Background
+from tests.support.waiting import until
+
+
+@pytest.fixture
+def server_options() -> tuple[str, ...]:
+    return ("--appendonly", "yes", "--appendfsync", "always")
+
+
+def test_a_server_killed_under_load_loses_nothing_and_workers_go_on_by_themselves(scene: Scene) -> None:
+    # Short outages, and long ones, in which everybody's pauses have grown.
+    outages = scene.scale([0.2, 4.0, 0.2], [0.2, 0.5, 1.0, 3.0, 10.0] * 4)
+    hands = scene.crew.hire_ready(2, lease=5.0)
+    stop = threading.Event()
+    pusher = Background(push_all_the_time, scene, stop)
+    pauses = []
+    for length in outages:
+        until(lambda: consumed_since(scene, 0), "work is under way", every=0.05)
+        time.sleep(scene.scale(0.3, 1.0))
+        scene.server.stop()
+        time.sleep(length)
+        scene.journal.write("kill", [("server", unacknowledged(scene))])
+        scene.server.start()
+        pauses.append(consuming_again(scene))
+    stop.set()
+    pusher.value(within=60)
+    scene.until_idle()
+    scene.check()
+    print(f"consuming again after {', '.join(f'{pause:.2f}' for pause in pauses)} s")
+    assert max(pauses) <= 3.0, pauses
+    assert all(hand.is_alive for hand in hands)
+
+
+def unacknowledged(scene: Scene) -> int:
+    """How many executions have begun and are not acknowledged: in an outage beyond the lease, they are lost."""
+    entries = scene.journal.entries("start", "accepted")
+    started, accepted = ({(e.task, e.attempt) for e in entries if e.kind == kind} for kind in ("start", "accepted"))
+    return len(started - accepted)
+
+
+def consuming_again(scene: Scene) -> float:
+    """Seconds until an execution begins."""
+    back = time.monotonic()
+    until(lambda: consumed_since(scene, back), "work goes on", within=20, every=0.01)
+    return consumed_since(scene, back) - back
+
+
+def consumed_since(scene: Scene, moment: float) -> float:
+    """When the first execution after a moment began; 0 if there was none yet."""
+    later = (entry.at for entry in scene.journal.entries("start") if entry.at > moment)
+    return next(later, 0.0)
+
+
+def push_all_the_time(scene: Scene, stop: threading.Event) -> None:
+    for number in itertools.count():
+        if stop.is_set():
+            return
+        try:
+            scene.push(work.step(0.05), work.async_step(0.05), user_id=f"u{number % 10}")
+        except ServerError:
+            time.sleep(0.1)
+        time.sleep(0.02)
