@@ -47,7 +47,9 @@ def test_a_server_killed_under_load_loses_nothing_and_workers_go_on_by_themselve
 def unacknowledged(scene: Scene) -> int:
     """How many executions have begun and are not acknowledged: in an outage beyond the lease, they are lost."""
     entries = scene.journal.entries("start", "accepted")
-    started, accepted = ({(e.task, e.attempt) for e in entries if e.kind == kind} for kind in ("start", "accepted"))
+    started, accepted = (
+        {(e.task, e.attempt) for e in entries if e.kind == kind} for kind in ("start", "accepted")
+    )
     return len(started - accepted)
 
 
