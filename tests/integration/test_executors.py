@@ -574,6 +574,23 @@ def test_what_is_not_done_when_the_grace_ends_is_killed_and_handed_back(
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.3])
+def test_a_worker_that_stops_while_its_processes_start_leaves_none(
+    queue: TaskQueue, start: StartWorker, pause: float
+) -> None:
+    queue.stats()  # it is connected
+    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    worker = start(concurrency=3, graceful_shutdown_timeout=0.0)
+    handles = queue.push_batch([tasks.hang("/dev/null") for _ in range(3)], user_id="acme")
+    time.sleep(pause)
+    handles[0].cancel()
+    worker.stop()
+    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    states = [handle.state() for handle in handles]
+    assert states == [TaskState.CANCELED, TaskState.QUEUED, TaskState.QUEUED]
+    assert [handle.info().failures for handle in handles] == [0] * 3
+
+
 def test_a_loop_that_is_torn_down_takes_its_processes_along(
     queue: TaskQueue, config: FairQueueConfig, tmp_path: Path
 ) -> None:
