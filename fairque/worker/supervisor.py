@@ -201,7 +201,7 @@ class Supervisor:
         place.child, place.last_code = None, code
         if self._stopping:
             logger.log(_level(code), "%s ended: %s", child, told(code))
-        elif code == ExitCode.DONE and self._burst:
+        elif code == ExitCode.DONE and self._burst and not child.is_ending:
             place.is_done = True
         elif code == ExitCode.RECYCLED:
             logger.info("%s ended: %s; it is replaced", child, told(code))

@@ -100,6 +100,7 @@ def test_a_worker_that_is_cut_off_is_live_and_not_ready_until_its_server_is_back
     assert health().body["state"] == "ended"
 
 
+@pytest.mark.slow
 def test_a_loop_that_a_task_blocks_is_live_while_the_task_has_time_and_stuck_after_it(
     queue: TaskQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
