@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+# The next two are imported by the first connection that is made. A fork while a thread imports leaves the
+# child waiting for that import for ever, so they are imported here.
+import email.parser  # noqa: F401 - for the version of redis-py, from its metadata
+import encodings.idna  # noqa: F401 - for host names
 import inspect
 from ssl import TLSVersion, VerifyFlags
 from typing import TYPE_CHECKING, Any, NamedTuple, cast

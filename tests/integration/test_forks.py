@@ -32,7 +32,7 @@ def fork(config: FairQueueConfig) -> Fork:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "in a child" not in done.stderr, done.stderr
+        assert not done.stderr, done.stderr  # where a child hangs, or what it raised
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
@@ -50,7 +50,7 @@ def test_a_hundred_children_use_the_queue_while_threads_of_the_parent_do(
     fork: Fork, queue: TaskQueue
 ) -> None:
     found = fork("busy")
-    assert (found["wrong"], found["hung"]) == ([], 0)
+    assert (found["wrong"], found["hung"], found["well"]) == ([], 0, CHILDREN)
     assert found["slowest"] < 2.0  # nobody's results were heard by a child, or not at all
     # Every push is there once, the parent's and the children's.
     assert {user.user_id: user.queued for user in queue.users() if user.queued} == {

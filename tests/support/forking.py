@@ -7,6 +7,7 @@ threads of other tests, which a child would not have.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fairque import (
@@ -37,6 +39,7 @@ def in_child(work: Callable[[], object]) -> int:
     child = os.fork()
     if child:
         return child
+    faulthandler.dump_traceback_later(PATIENCE / 2)  # shows where a child hangs
     try:
         work()
     except BaseException as error:  # noqa: BLE001 - told to the parent by the exit code, and to the test
@@ -61,30 +64,53 @@ def ended_well(children: list[int]) -> int:
     return well
 
 
+class Parent:
+    """Threads that push, look, and wait for results, and note what is wrong."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+        self._stop = threading.Event()
+        work = [(work, me) for work in (self._push, self._ask) for me in (0, 1)]
+        self._threads = [threading.Thread(target=self._note_errors, args=one) for one in work]
+        self.wrong: list[object] = []
+        self.pushed = [0, 0]
+        self.slowest = 0.0
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> int:
+        """How many threads hang."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def _note_errors(self, work: Callable[[int], None], me: int) -> None:
+        try:
+            while not self._stop.is_set():
+                work(me)
+        except BaseException as error:  # noqa: BLE001 - judged by the test
+            self.wrong.append(repr(error))
+
+    def _push(self, me: int) -> None:
+        self.pushed[me] += 1
+        name = f"{me}-{self.pushed[me]}"
+        self._queue.push(tasks.add(1, 1), user_id="parent", task_id=name)
+        found = self._queue.get("parent", name)
+        if found is None or found.task_id != name:
+            self.wrong.append(found)
+
+    def _ask(self, me: int) -> None:
+        began = time.monotonic()
+        found = self._queue.push(tasks.add(me, 7), user_id="asker").result(timeout=PATIENCE)
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        if found != me + 7:
+            self.wrong.append((me, found))
+
+
 def busy(config: FairQueueConfig) -> dict[str, object]:
-    """A hundred forks, while threads of the parent push, and wait for results, on the same queue."""
-    queue, stop = TaskQueue(config), threading.Event()
-    wrong: list[object] = []
-    slowest = [0.0]
-    pushed = [0, 0]
-
-    def push(me: int) -> None:
-        while not stop.is_set():
-            pushed[me] += 1
-            queue.push(tasks.add(1, 1), user_id="parent", task_id=f"{me}-{pushed[me]}")
-            found = queue.get("parent", f"{me}-{pushed[me]}")
-            if found is None or found.task_id != f"{me}-{pushed[me]}":
-                wrong.append(found)
-
-    def ask(me: int) -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            began = time.monotonic()
-            sum_ = queue.push(tasks.add(me, number), user_id="asker").result(timeout=PATIENCE)
-            slowest[0] = max(slowest[0], time.monotonic() - began)
-            if sum_ != me + number:
-                wrong.append((me, number, sum_))
+    """A hundred forks, while threads of the parent use the same queue."""
+    queue, well = TaskQueue(config), 0
 
     def child(number: int) -> None:
         queue.push(tasks.add(number, 1), user_id="child", task_id=f"c{number}")
@@ -95,27 +121,13 @@ def busy(config: FairQueueConfig) -> dict[str, object]:
         queue.finish(task, number)
         assert queue.handle(mine, "popped").result(timeout=PATIENCE) == number
 
-    def failing(work: Callable[[int], None], me: int) -> None:
-        try:
-            work(me)
-        except BaseException as error:  # noqa: BLE001 - judged by the test
-            wrong.append(repr(error))
-
-    threads = [threading.Thread(target=failing, args=(work, me)) for work in (push, ask) for me in (0, 1)]
     with Worker(config, assigned_users=["asker"]):
-        for thread in threads:
-            thread.start()
-        children = []
-        for number in range(CHILDREN):
-            children.append(in_child(lambda number=number: child(number)))  # type: ignore[misc]
-            if len(children) % 10 == 0:  # ten at a time: a machine may be small
-                ended_well(children[-10:-1])
-                os.waitid(os.P_PID, children[-1], os.WEXITED | os.WNOWAIT)
-        stop.set()
-        for thread in threads:
-            thread.join(PATIENCE)
-    hung = sum(thread.is_alive() for thread in threads)
-    return {"wrong": wrong, "hung": hung, "pushed": sum(pushed), "slowest": slowest[0]}
+        parent = Parent(queue)
+        for start in range(0, CHILDREN, 10):  # ten at a time: a machine may be small
+            well += ended_well([in_child(partial(child, start + number)) for number in range(10)])
+        hung = parent.stop()
+    found = {"well": well, "hung": hung, "wrong": parent.wrong}
+    return found | {"pushed": sum(parent.pushed), "slowest": parent.slowest}
 
 
 def opening(config: FairQueueConfig) -> dict[str, object]:
