@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import os
-import sys
-import threading
-import traceback
 from typing import Annotated
 
 import typer
@@ -32,41 +27,85 @@ def worker(  # noqa: PLR0917 - typer passes them by name
             "--burst", help="End when nothing is left: nothing ready or running, nothing due within 10 s."
         ),
     ] = False,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes",
+            "-p",
+            metavar="N",
+            help="Start N workers under a supervisor, which replaces those that die. "
+            "SIGHUP replaces them one by one.",
+        ),
+    ] = None,
+    max_tasks: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tasks", metavar="N", help="End after N tasks, between tasks, to be started anew."
+        ),
+    ] = None,
+    max_memory_mb: Annotated[
+        int | None,
+        typer.Option(
+            "--max-memory-mb", metavar="MB", help="The same when a process occupies more memory (MiB)."
+        ),
+    ] = None,
+    health_port: Annotated[
+        int | None,
+        typer.Option(
+            "--health-port", metavar="PORT", help="Answer GET /live and GET /ready there, for probes."
+        ),
+    ] = None,
+    health_host: Annotated[
+        str,
+        typer.Option(
+            "--health-host",
+            metavar="HOST",
+            help="The address of that port. Kubernetes asks from outside of the pod: 0.0.0.0, or ::.",
+        ),
+    ] = "127.0.0.1",
     log_level: Annotated[
         str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = "info",
+    number: Annotated[int | None, typer.Option(hidden=True)] = None,
+    supervisor_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run tasks until stopped (SIGTERM or Ctrl-C lets running ones end; a second one does not wait).
 
     The modules are imported from the current folder or the Python path, which registers their tasks.
 
-    Example: fairque worker myapp.tasks --url redis://localhost:6379/0 --concurrency 20
+    Exit codes: 0 stopped or done, 1 something went wrong, 2 a setting is wrong or the server was not there at
+    the start, 3 --max-tasks or --max-memory-mb was reached: start it again.
+
+    Example: fairque worker myapp.tasks --url redis://localhost:6379/0 --concurrency 20 --processes 4
     """
-    from fairque.queue.queue import TaskQueue  # noqa: PLC0415 - --help and --version stay fast
-    from fairque.worker.worker import Worker  # noqa: PLC0415
+    from fairque.cli import working  # noqa: PLC0415 - --help and --version stay fast
 
     _start_logging(log_level)
     settings = configuration(config, url, queue, with_policies=True)
-    _import_tasks(modules)
-    with TaskQueue(settings) as tasks:
-        engine = Worker(tasks, concurrency=concurrency, burst=burst)
-        for problem in tasks.health().problems:
-            logging.getLogger("fairque.worker").warning("%s", problem)
-        if tasks.stats().paused:
-            logging.getLogger("fairque.worker").warning(
-                "the queue is paused and starts nothing: fairque resume lets it go on"
-            )
-        engine.run()
-    _end_process()
-
-
-def _end_process() -> None:
-    """End although threads of tasks go on that nobody can stop: their tasks have been handed back."""
-    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
-    if any(not thread.daemon for thread in others):
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
+    chosen = working.chosen(
+        settings.worker,
+        concurrency=concurrency,
+        processes=processes,
+        max_tasks=max_tasks,
+        max_memory_mb=max_memory_mb,
+    )
+    probes = None if health_port is None else (health_host, health_port)
+    if supervisor_fd is None and chosen.processes is not None:
+        options = {
+            "--config": config,
+            "--url": url,
+            "--queue": queue,
+            "--concurrency": concurrency,
+            "--max-tasks": max_tasks,
+            "--max-memory-mb": max_memory_mb,
+            "--log-level": log_level,
+        }
+        code = working.supervise(settings, chosen, modules, options, burst=burst, probes=probes)
+    else:
+        code = working.work(
+            settings, chosen, modules, burst=burst, probes=probes, number=number, supervisor_fd=supervisor_fd
+        )
+    working.end_process(code)
 
 
 def _start_logging(level: str) -> None:
@@ -74,29 +113,3 @@ def _start_logging(level: str) -> None:
     if number is None:
         raise ConfigurationError(f"--log-level {level}: must be debug, info, warning or error")
     logging.basicConfig(level=number, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
-def _import_tasks(modules: list[str]) -> None:
-    sys.path.insert(0, "")
-    for name in modules:
-        if name.endswith(".py") or "/" in name:
-            hint = name.removesuffix(".py").strip("./").replace("/", ".")
-            raise ConfigurationError(f"{name} is a file: give the module's name, {hint}")
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-                raise ConfigurationError(
-                    f"there is no module {name!r}: start in the folder that holds it, or set PYTHONPATH"
-                ) from error
-            raise ConfigurationError(f"module {name!r} cannot be imported: {_where(error)}") from error
-        except (Exception, SystemExit) as error:
-            raise ConfigurationError(f"module {name!r} cannot be imported: {_where(error)}") from error
-
-
-def _where(error: BaseException) -> str:
-    """The error and the line of the user's code that raised it, in one line."""
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}:{frame.lineno})"

@@ -279,8 +279,8 @@ class ForkedLoopError(FairQueueError, RuntimeError):
 
     def __init__(self) -> None:
         super().__init__(
-            "this event loop was running when the process forked and serves the parent: in the child, use the "
-            "queue from a new one (asyncio.run), and leave the child by os._exit"
+            "this event loop was running when the process forked and serves the parent: in the child, use "
+            "the queue from a new one (asyncio.run), and leave the child by os._exit"
         )
 
 

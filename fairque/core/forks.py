@@ -1,4 +1,4 @@
-"""What a child of `os.fork()` must not take over: locks that other threads of its parent held, and sockets."""
+"""What a child of `os.fork()` must not take over: locks that other threads of its parent held, sockets."""
 
 from __future__ import annotations
 

@@ -53,6 +53,17 @@ class WorkerConfig(StrictModel):
     graceful_shutdown_timeout: Seconds = Field(
         30.0, description="Seconds that running tasks get to end when the worker is stopped."
     )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        description="Processes that `fairque worker` starts and replaces; unset, it is the worker itself.",
+    )
+    max_tasks: int | None = Field(
+        None, ge=1, description="Tasks after which a process ends, to be replaced by a fresh one."
+    )
+    max_memory_mb: int | None = Field(
+        None, ge=1, description="Resident MiB above which a process ends when its tasks have."
+    )
 
     @model_validator(mode="after")
     def _nobody_is_assigned_and_stolen_from(self) -> Self:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fairque.core.exceptions import FairQueueError, QueueClosedError, ServerError
+from fairque.core.forks import renew_in_children
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
@@ -21,8 +22,10 @@ from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
 from fairque.worker.inputs import Inputs
 from fairque.worker.pump import Pump
+from fairque.worker.recycling import Limits
 from fairque.worker.selection import choices
 from fairque.worker.threads import TaskThreads
+from fairque.worker.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -57,6 +60,8 @@ class AsyncWorker:
         lease: Seconds a claim is good for without a heartbeat; the queue's `lease_seconds` if not given.
         graceful_shutdown_timeout: Seconds that running tasks get when the worker is stopped; what is not
             done by then is handed back to the queue. The configuration's (30) if not given.
+        max_tasks: After so many tasks claim no more, let running ones end, and return from `run`.
+        max_memory_mb: The same once the process occupies more MiB; looked at when a task ends.
 
     Raises:
         ConfigurationError: The source or a setting cannot be used.
@@ -74,6 +79,8 @@ class AsyncWorker:
         steal_targets: Sequence[str] | Literal["*"] | None = None,
         lease: Seconds | None = None,
         graceful_shutdown_timeout: Seconds | None = None,
+        max_tasks: int | None = None,
+        max_memory_mb: int | None = None,
     ) -> None:
         self._source = source
         self._given = _settings(
@@ -86,6 +93,8 @@ class AsyncWorker:
                 if graceful_shutdown_timeout is None
                 else to_seconds(graceful_shutdown_timeout, "graceful_shutdown_timeout")
             ),
+            max_tasks=max_tasks,
+            max_memory_mb=max_memory_mb,
         )
         self.burst = burst
         self.handler = handler
@@ -100,11 +109,21 @@ class AsyncWorker:
             self.config = configuration_of(source)
         self.settings = _merge(self.config.worker, self._given)
         self.worker_id = self.settings.id or _new_worker_id()
+        self.vitals = Vitals(self.worker_id)
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In the child of a fork it is another worker, unless its id was given, and does not run."""
+        if self._loop is not None and self._thread == threading.get_ident():
+            self._loop.call_soon(_leave_the_parents_loop)
+        self._loop = None
+        self.worker_id = self.settings.id or _new_worker_id()
+        self.vitals = Vitals(self.worker_id)
 
     async def run(self) -> None:
-        """Work until `stop` is called, SIGTERM or SIGINT arrives, or a burst has nothing left.
+        """Work until `stop` is called, a signal comes, a burst has nothing left, or a limit is passed.
 
-        The signals are handled where the application does not handle them itself: the first one stops
+        SIGTERM and SIGINT are handled where the application does not handle them itself: the first one stops
         claiming and lets running tasks end within `graceful_shutdown_timeout`, a second one does not wait.
         The server may go away and come back: the worker waits for it, for ever.
 
@@ -114,7 +133,7 @@ class AsyncWorker:
         if self._loop is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
         self._stop_requested, self._hurry = asyncio.Event(), asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         if self._stop_was_asked:  # looked at after the loop is known, and set by stop() before it looks there
             self._stop_requested.set()
         try:
@@ -128,6 +147,7 @@ class AsyncWorker:
                 await _to_its_end(queue.close())
         finally:
             self._loop, self._stop_was_asked = None, False
+            self.vitals.detach()
 
     def stop(self) -> None:
         """Ask the worker to stop: running tasks get `graceful_shutdown_timeout`. From any thread.
@@ -139,6 +159,14 @@ class AsyncWorker:
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(self._stop_requested.set)
+
+    def hurry(self) -> None:
+        """Stop without waiting for running tasks: they are handed back. From any thread, while it runs."""
+        self.stop()
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
+                loop.call_soon_threadsafe(self._hurry.set)
 
     def forget_stop(self) -> None:
         """Let the next `run` work although `stop` was called before it."""
@@ -153,6 +181,15 @@ class AsyncWorker:
             with contextlib.suppress(RuntimeError):  # the loop has been closed meanwhile
                 loop.call_soon_threadsafe(pump.slots.drop, key)
 
+        limits = Limits(self.settings.max_tasks, self.settings.max_memory_mb)
+
+        def on_ended() -> None:
+            reason = limits.passed()
+            if reason is not None and not pump.is_stopping:
+                logger.info("worker %s ends when its running tasks have: %s", self.worker_id, reason)
+                self.vitals.recycling = reason
+                pump.stop()
+
         heart = Heart(queue.config.redis, commands, self.worker_id, lease, on_lost)
         pump = Pump(
             queue.manager,
@@ -166,8 +203,10 @@ class AsyncWorker:
             ),
             heart=heart,
             burst=self.burst,
+            on_ended=on_ended,
         )
         heart.start()
+        self.vitals.attach(loop, pump, heart, lease)
         working = asyncio.create_task(pump.run())
         upkeep = asyncio.create_task(self._maintain(queue))
         logger.info(
@@ -256,6 +295,18 @@ class AsyncWorker:
         while removed == MAINTENANCE_BATCH:
             removed = await queue.cleanup_expired_tasks(MAINTENANCE_BATCH)
             await asyncio.sleep(BREATH_SECONDS)  # let others have the server in between
+
+
+def _leave_the_parents_loop() -> None:
+    """A child has come back into the loop, whose sockets and selector it shares with its parent.
+
+    Whatever it did there, to end in the usual way too, would be done to the parent's.
+    """
+    logger.error(
+        "a task has forked on the event loop, and the child has returned to it: the child is ended; leave it "
+        "by os._exit, or fork in a plain function"
+    )
+    os._exit(1)
 
 
 def _is_canceled() -> bool:

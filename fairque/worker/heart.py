@@ -68,6 +68,24 @@ class Heart:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="fairque-heart", daemon=True)
+        self.last_contact: float | None = None  # time.monotonic() of the last beat that was answered
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def keeps_any(self) -> bool:
+        """Whether it still keeps a lease, of an attempt that has not outlived its timeout and the grace."""
+        now = time.monotonic()
+        with self._lock:
+            return any(beat.until > now for beat in self._beats.values())
+
+    def held(self) -> list[Task[Any]]:
+        """The attempts that have not ended, or whose ends the server does not know yet."""
+        with self._lock:
+            return [beat.task for beat in self._beats.values()]
 
     def start(self) -> None:
         """Begin to beat."""
@@ -102,6 +120,7 @@ class Heart:
                 if manager is None:
                     manager = LuaScriptManager(self._config)  # a cluster's client connects here
                 self._beat(manager)
+                self.last_contact = time.monotonic()
                 pause = self._lease / 3
             except Exception as error:
                 # The worker tells of an outage, once. The next beat comes soon: the leases are running out.

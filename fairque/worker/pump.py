@@ -22,7 +22,7 @@ from fairque.worker.slots import Slots
 from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from fairque.core.calls import Call, Flow, Wait
     from fairque.core.models import Task
@@ -54,6 +54,7 @@ class Pump:
         execution: Runs the tasks.
         heart: Keeps their leases.
         burst: Whether to end when nothing is left.
+        on_ended: Told of each attempt that has left its slot.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Pump:
         execution: Execution,
         heart: Heart,
         burst: bool,
+        on_ended: Callable[[], None],
     ) -> None:
         self._manager = manager
         self._commands = commands
@@ -76,6 +78,7 @@ class Pump:
         self._selection = selection
         self._heart = heart
         self._burst = burst
+        self._on_ended = on_ended
         self.slots = Slots(
             concurrency,
             worker_id=worker_id,
@@ -101,6 +104,11 @@ class Pump:
         self._changed = asyncio.Event()
         self._stopping = False
         self._halted = False
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it claims no more."""
+        return self._stopping
 
     def stop(self) -> None:
         """Claim no more; `run` returns once all that runs has ended and is acknowledged."""
@@ -154,6 +162,14 @@ class Pump:
         if jobs:
             await asyncio.wait(jobs, timeout=INTERRUPTED_SECONDS)
 
+    def abandon(self) -> Flow[None]:
+        """What `leave` says, as far as it can be said from another thread, for a loop that is blocked."""
+        unfinished = self._heart.held()
+        if self._claim_is_open:
+            claim: Claim = yield self._claim_call()
+            unfinished += claim.tasks
+        yield self._release_call(unfinished)
+
     def _release_call(self, tasks: list[Task[Any]]) -> Call[list[bool]]:
         return self._commands.release_call(tasks, leaving=self._worker_id, claimant=self._claimant)
 
@@ -165,6 +181,7 @@ class Pump:
             self._finished[attempt_key(outcome.task)] = outcome
         elif outcome is not None and outcome.error is not None:
             self._failed[attempt_key(outcome.task)] = (outcome, *self._fail_call(outcome, outcome.error))
+        self._on_ended()
         self._changed.set()
 
     def _fail_call(self, outcome: Outcome, error: BaseException) -> tuple[Call[bool], TaskState]:

@@ -54,6 +54,11 @@ class Slots:
         return self._count - len(self._running)
 
     @property
+    def running(self) -> int:
+        """How many attempts run."""
+        return len(self._running)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing runs."""
         return not self._running

@@ -22,14 +22,14 @@ class Worker:
     """
 
     def __init__(self, source: Any = None, **options: Any) -> None:
-        self._engine = AsyncWorker(source, **options)
+        self.engine = AsyncWorker(source, **options)
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     @property
     def worker_id(self) -> str:
         """Under which the server knows it."""
-        return self._engine.worker_id
+        return self.engine.worker_id
 
     def run(self) -> None:
         """Work until stopped, by `stop` from another thread, by SIGTERM or SIGINT, or by a burst's end.
@@ -40,7 +40,7 @@ class Worker:
         # Not asyncio.run: that waits for tasks and threads which do not end, however long.
         loop = asyncio.new_event_loop()
         try:
-            loop.run_until_complete(self._engine.run())
+            loop.run_until_complete(self.engine.run())
         finally:
             _close(loop)
 
@@ -52,7 +52,7 @@ class Worker:
         """
         if self._thread is not None:
             raise RuntimeError(f"worker {self.worker_id} works already: stop() it first")
-        self._engine.forget_stop()
+        self.engine.forget_stop()
         self._thread = threading.Thread(target=self._run_in_thread, name="fairque-worker", daemon=True)
         self._thread.start()
 
@@ -62,11 +62,11 @@ class Worker:
         Raises:
             Exception: What ended the background worker, if it was not this call.
         """
-        self._engine.stop()
+        self.engine.stop()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            self._engine.forget_stop()
+            self.engine.forget_stop()
         if self._error is not None:
             error, self._error = self._error, None
             raise error

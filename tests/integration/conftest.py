@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.command_line import Done, Run
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import violations
-from tests.support.processes import Spawn, spawn_worker
+from tests.support.processes import Command, Spawn, spawn_worker
 
 OpenQueue: TypeAlias = Callable[..., TaskQueue]
 
@@ -157,3 +158,26 @@ def spawn(config: FairQueueConfig) -> Iterator[Spawn]:
         if process.poll() is None:
             process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def command(config_file: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts `fairque worker` with the tests' tasks, and kills what is left of it after the test.
+
+    Settings of its worker may be given by name.
+    """
+    started: list[Command] = []
+    base = config_file.read_text()
+
+    def start(*arguments: str, module: str = "tests.support.worker_tasks", **worker: Any) -> Command:
+        lease = worker.pop("lease_seconds", 30)
+        text = f"{base}  lease_seconds: {lease}\nworkers: {{w: {json.dumps(worker)}}}\n"
+        config_file.write_text(text)
+        where = (module, "--config", str(config_file))
+        log = tmp_path / f"log-{len(started)}"
+        started.append(Command(log, *where, *arguments, modules=tmp_path))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.end()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,3 +37,58 @@ def spawn_worker(
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+class Command:
+    """`fairque worker` as a process of its own, with its log in a file.
+
+    Args:
+        log: The file.
+        arguments: What follows `fairque worker`.
+        modules: Where tasks are found besides the project's folder.
+    """
+
+    def __init__(self, log: Path, *arguments: str, modules: Path | None = None) -> None:
+        self._log = log
+        with log.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "fairque", "worker", *arguments],
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(modules or "")},
+                stdin=subprocess.DEVNULL,
+                stderr=stderr,
+                process_group=0,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has logged so far, and its children."""
+        return self._log.read_text()
+
+    @property
+    def started(self) -> list[int]:
+        """The ids of all processes that a supervisor has started so far."""
+        return [int(pid) for pid in re.findall(r"\(pid (\d+)\) starts", self.log)]
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ends(self, within: float) -> int:
+        """Its exit code."""
+        return self.process.wait(timeout=within)
+
+    def end(self) -> None:
+        """Kill whatever is left of it."""
+        for pid in (self.process.pid, *self.started):
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process runs; one that nobody has waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}

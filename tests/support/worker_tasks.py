@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
 import os
 import time
 from collections.abc import Sequence
@@ -288,3 +289,63 @@ class Box:
 @task(name="tests.same", max_retries=0)
 def same(value: Any) -> Any:
     return value
+
+
+@task(name="tests.block_the_loop_at_first", max_retries=0)
+async def block_the_loop_at_first(journal: str, seconds: float) -> int:
+    """Blocks the event loop in its first attempt."""
+    context = current_task()
+    write(journal, f"start {context.attempt} {os.getpid()}")
+    if context.attempt == 1 and context.worker_id != "second":
+        time.sleep(seconds)  # noqa: ASYNC251 - blocking the loop is the point
+    return context.attempt
+
+
+@task(name="tests.outlive_on_the_loop", max_retries=0, timeout=0.2)
+async def outlive_on_the_loop(journal: str, seconds: float) -> None:
+    """Blocks the event loop for longer than its timeout."""
+    write(journal, "start")
+    time.sleep(seconds)  # noqa: ASYNC251 - blocking the loop is the point
+
+
+@task(name="tests.fork", max_retries=0)
+def fork(journal: str, seconds: float) -> int:
+    """Forks a child that does nothing for some time, and writes down its process id."""
+    child = os.fork()
+    if child == 0:
+        time.sleep(seconds)
+        os._exit(0)
+    write(journal, f"child {child}")
+    return child
+
+
+@task(name="tests.fork_and_return", max_retries=0)
+async def fork_and_return(journal: str) -> int:
+    """A mistake: the child goes on with the worker's event loop."""
+    child = os.fork()
+    if child == 0:
+        await asyncio.sleep(0)
+        return -1
+    write(journal, f"child {child}")
+    os.waitpid(child, 0)  # noqa: ASYNC222 - blocking the loop is the point
+    return child
+
+
+@task(name="tests.end_a_process", max_retries=0)
+def end_a_process(journal: str) -> int | None:
+    """Starts a process of multiprocessing by a fork, and ends it by SIGTERM."""
+    process = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    process.start()
+    write(journal, f"child {process.pid}")
+    process.terminate()
+    process.join(10)
+    return process.exitcode
+
+
+_kept: list[bytearray] = []
+
+
+@task(name="tests.keep", max_retries=0)
+def keep(mebibytes: int) -> None:
+    """Occupies memory for good."""
+    _kept.append(bytearray(os.urandom(1024)) * (1024 * mebibytes))
