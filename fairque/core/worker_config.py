@@ -51,7 +51,8 @@ class WorkerConfig(StrictModel):
     )
     concurrency: int = Field(10, ge=1, description="Tasks run at the same time.")
     graceful_shutdown_timeout: Seconds = Field(
-        30.0, description="Seconds that running tasks get to end when the worker is stopped."
+        30.0,
+        description="Seconds in which a stopped worker is gone; unfinished tasks are handed back before.",
     )
 
     @model_validator(mode="after")

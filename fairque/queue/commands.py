@@ -94,6 +94,7 @@ class QueueCommands(PushCommands, GraphCommands):
             cost=self.config.cost,
             claimant=claimant,
             claim=None if claimant is None else claim_id,
+            max_crashes=self.config.max_crashes,
             **self._ending,
         )
 

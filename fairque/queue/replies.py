@@ -35,12 +35,14 @@ class Claim:
         more: Whether somebody has more ready tasks.
         unfinished: Whether it spent its limit on expired tasks: the next claim goes on from there.
         pause: In how many seconds a scheduled task is due; None if there is none.
+        alone: Whether the last task is one crash from poisoned: nothing should be started beside it.
     """
 
     tasks: tuple[Task[Any], ...]
     more: bool
     unfinished: bool
     pause: float | None
+    alone: bool
 
 
 def read_flags(reply: Any) -> list[bool]:
@@ -99,9 +101,9 @@ class TaskReader:
 
     def claim(self, reply: Any, worker_id: str, lease_ms: int) -> Claim:
         """The reply of claim.lua."""
-        pause, more, now = reply[:3]
+        pause, more, now, alone = reply[:4]
         tasks = []
-        for name, attempt, place, failures, record in groups(reply[3:], 5):
+        for name, attempt, place, failures, record in groups(reply[4:], 5):
             run = Run(
                 attempt=attempt,
                 place=place.decode(),
@@ -111,7 +113,8 @@ class TaskReader:
                 failures=failures,
             )
             tasks.append(self._task(record, *split_member(name), TaskState.STARTED, run))
-        return Claim(tuple(tasks), more >= 1, more == 2, None if pause < 0 else pause / 1000)  # noqa: PLR2004 - as claim.lua says
+        due = None if pause < 0 else pause / 1000
+        return Claim(tuple(tasks), more >= 1, more == 2, due, alone == 1)  # noqa: PLR2004 - as claim.lua says
 
     def one(self, reply: Any, user_id: str, task_id: str) -> Task[Any]:
         """The reply of get.lua."""

@@ -39,6 +39,7 @@ MAINTENANCE_SECONDS = 1.0  # between looks for expired leases
 CLEANUP_EVERY = 10  # such looks
 MAINTENANCE_BATCH = 200  # tasks at a time
 BREATH_SECONDS = 0.01
+LEAVING_SHARE, LONGEST_LEAVING = 0.25, 1.0  # of the grace, and in seconds: kept for handing back what runs on
 LAST_TRIP_SECONDS = 2.0  # for a round trip that is under way when the grace ends
 LEAVE_SECONDS = 5.0  # for the last words to the server
 
@@ -55,8 +56,9 @@ class AsyncWorker:
         assigned_users: Serve these users first; everyone if neither this nor `steal_targets` is given.
         steal_targets: Take tasks of these users (or of all, `"*"`) when the assigned ones have none.
         lease: Seconds a claim is good for without a heartbeat; the queue's `lease_seconds` if not given.
-        graceful_shutdown_timeout: Seconds that running tasks get when the worker is stopped; what is not
-            done by then is handed back to the queue. The configuration's (30) if not given.
+        graceful_shutdown_timeout: Seconds in which a worker that is stopped is gone. Running tasks get all
+            but the last of them (a quarter, at most one second); then they are handed back to the queue. The
+            configuration's (30) if not given.
 
     Raises:
         ConfigurationError: The source or a setting cannot be used.
@@ -189,6 +191,7 @@ class AsyncWorker:
 
     async def _until_it_ends(self, pump: Pump, working: asyncio.Task[None]) -> None:
         """Wait for the pump; once a stop is asked for, for as long as the grace allows."""
+        grace = self.settings.graceful_shutdown_timeout
         stopping = asyncio.create_task(self._stop_requested.wait())
         hurrying = asyncio.create_task(self._hurry.wait())
         try:
@@ -197,7 +200,7 @@ class AsyncWorker:
                 pump.stop()
                 await asyncio.wait(
                     {working, hurrying},
-                    timeout=self.settings.graceful_shutdown_timeout,
+                    timeout=grace - min(LONGEST_LEAVING, LEAVING_SHARE * grace),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
         finally:

@@ -253,7 +253,7 @@ class Pump:
         self._answered_claims += 1
         self._claim_is_open = False
         for task in claim.tasks:
-            self.slots.start(task)
+            self.slots.start(task, alone=claim.alone and task is claim.tasks[-1])
         choice = self._selection[self._choice]
         if self.slots.free <= 0 or claim.unfinished:
             self._choice = (

@@ -47,19 +47,20 @@ class Slots:
         self._xcom = xcom
         self._on_end = on_end
         self._running: dict[AttemptKey, Running] = {}
+        self._alone: AttemptKey | None = None  # of a suspect that runs
 
     @property
     def free(self) -> int:
-        """How many more attempts may start."""
-        return self._count - len(self._running)
+        """How many more attempts may start: none beside a suspect."""
+        return 0 if self._alone in self._running else self._count - len(self._running)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing runs."""
         return not self._running
 
-    def start(self, task: Task[Any]) -> None:
-        """Run a claimed task."""
+    def start(self, task: Task[Any], *, alone: bool = False) -> None:
+        """Run a claimed task; a suspect of killing its worker `alone`, but for what runs already."""
         context = TaskContext(
             user_id=task.user_id or "",
             task_id=task.task_id,
@@ -71,6 +72,8 @@ class Slots:
         )
         running = Running(task, context)
         self._running[attempt_key(task)] = running
+        if alone:
+            self._alone = attempt_key(task)
         self._heart.add(task)
         running.job = asyncio.create_task(self._run(running))
 
