@@ -55,7 +55,8 @@ class WorkerConfig(StrictModel):
         description="Where plain functions run that do not say it themselves; a process can be killed.",
     )
     graceful_shutdown_timeout: Seconds = Field(
-        30.0, description="Seconds that running tasks get to end when the worker is stopped."
+        30.0,
+        description="Seconds in which a stopped worker is gone; unfinished tasks are handed back before.",
     )
     processes: int | None = Field(
         None,

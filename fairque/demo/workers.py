@@ -29,8 +29,9 @@ class WorkerDiedError(FairQueueError):
 def demo_config(socket_path: str) -> FairQueueConfig:
     """Made in code, so that settings meant for a real queue (environment, fairque.yaml) change nothing."""
     from fairque.core.config import FairQueueConfig, RedisConfig  # noqa: PLC0415 - loads when it is used
+    from fairque.queue.connect import TRUSTED  # noqa: PLC0415
 
-    return FairQueueConfig(redis=RedisConfig(unix_socket_path=socket_path))
+    return FairQueueConfig(redis=RedisConfig(unix_socket_path=socket_path, **TRUSTED))
 
 
 def process_count() -> int:

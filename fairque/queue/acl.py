@@ -19,8 +19,19 @@ IN_SCRIPTS = (
     *("scan", "ttl", "type"),  # of a repair
 )
 # What clients say: they run scripts, block on a wake-up, and listen for ended tasks.
-OF_CLIENTS = ("evalsha", "eval", "blpop", "subscribe", "unsubscribe", "ping", "select", "client|setname")
-OF_CLUSTER_CLIENTS = ("cluster|slots", "command")
+OF_CLIENTS = (
+    "evalsha",
+    "eval",
+    "blpop",
+    "subscribe",
+    "unsubscribe",
+    "ping",
+    "select",
+    "client|setname",
+    "wait",
+)
+OF_CLUSTER_CLIENTS = ("cluster|slots", "command", "asking")
+FOR_DISKS = ("waitaof",)  # of durable pushes; a server before 7.2 does not know it
 
 
 def acl_rule(config: FairQueueConfig, user: str) -> str:
@@ -33,6 +44,11 @@ def acl_rule(config: FairQueueConfig, user: str) -> str:
         user: The name; without spaces.
     """
     keys = f"{config.queue.prefix}:{{{config.queue.name}:*"
-    commands = [*OF_CLIENTS, *(OF_CLUSTER_CLIENTS if config.redis.cluster else ()), *IN_SCRIPTS]
+    of_clients = [*OF_CLIENTS]
+    if config.redis.cluster:
+        of_clients += OF_CLUSTER_CLIENTS
+    if config.queue.durability.disk:
+        of_clients += FOR_DISKS
+    commands = [*of_clients, *IN_SCRIPTS]
     allowed = " ".join(f"+{command}" for command in commands)
     return f"ACL SETUSER {user} reset on >PASSWORD ~{keys} &{keys} &{IDLE_CHANNEL} {allowed}"

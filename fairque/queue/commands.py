@@ -104,6 +104,7 @@ class ShardCommands(PushCommands, GraphCommands):
             cost=self.config.cost,
             claimant=claimant,
             claim=None if claimant is None else claim_id,
+            max_crashes=self.config.max_crashes,
             **self._ending,
         )
 

@@ -36,6 +36,7 @@ class Claim:
         unfinished: Whether it spent its limit on expired tasks: the next claim goes on from there.
         pause: In how many seconds a scheduled task is due; None if there is none.
         advance: By how much it moved the virtual time of its shard's active users, on an average.
+        alone: Whether the last task is one crash from poisoned: nothing should be started beside it.
     """
 
     tasks: tuple[Task[Any], ...]
@@ -43,6 +44,7 @@ class Claim:
     unfinished: bool
     pause: float | None
     advance: float
+    alone: bool
 
 
 def read_flags(reply: Any) -> list[bool]:
@@ -101,9 +103,9 @@ class TaskReader:
 
     def claim(self, reply: Any, worker_id: str, lease_ms: int) -> Claim:
         """The reply of claim.lua."""
-        pause, more, now, advance = reply[:4]
+        pause, more, now, advance, alone = reply[:5]
         tasks = []
-        for name, attempt, place, failures, record in groups(reply[4:], 5):
+        for name, attempt, place, failures, record in groups(reply[5:], 5):
             run = Run(
                 attempt=attempt,
                 place=place.decode(),
@@ -119,6 +121,7 @@ class TaskReader:
             unfinished=more == 2,  # noqa: PLR2004 - as claim.lua says
             pause=None if pause < 0 else pause / 1000,
             advance=float(advance),
+            alone=alone == 1,
         )
 
     def one(self, reply: Any, user_id: str, task_id: str) -> Task[Any]:

@@ -2,11 +2,12 @@
 -- claim: QUEUED → STARTED, for a batch, in fair order. First promotes what is due, and goes on with releases. Tasks past their
 -- expires_at go to the dead letter queue instead.
 --   options: worker, limit, lease_ms, users (names to pick among; absent for all), steal, cost (tasks or time),
---   ageing_us, retention, claimant and claim (who claims, unlike anyone else, and an id under which the claim
+--   ageing_us, retention, max_crashes, claimant and claim (who claims, unlike anyone else, and an id under which the claim
 --   may be repeated; absent for one that is not)
 -- Returns: milliseconds until a scheduled task or a throttled user is due (-1 for none), 1 if more is ready
 -- (2 if the claim should be repeated: it stopped at a limit, of expired tasks or of releases, or these released
--- some), the time, by how much virtual time has advanced, on an average of the active users, and for each task:
+-- some), the time, by how much virtual time has advanced, on an average of the active users, 1 if the last task given
+-- should run alone, and for each task:
 -- member, attempt, place, failures, record.
 --- @include "includes/shard"
 --- @include "includes/promote"
@@ -23,12 +24,18 @@ local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
 local FIRST_GROUPS = 8 -- of a user that are read at first
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
-local reply, leases, started = { -1, 0, now, '0' }, {}, {}
+local reply, leases, started = { -1, 0, now, '0', 0 }, {}, {}
 local expired, skipped, unfinished, largest_v, charged = 0, 0, false, nil, 0
 
 local function give(member, attempt, place, failures, record)
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = member, attempt, place, failures, record
+end
+
+-- A task whose next crash makes it poisoned may have crashed only beside one that kills its worker. So it is the
+-- last of its batch, and its worker starts nothing beside it: if that dies now, there is no doubt whose fault it is.
+local function is_suspect(crashes)
+  return crashes and tonumber(crashes) >= math.max(1, opts.max_crashes - 1)
 end
 
 -- The place goes into the fence, which compares text: always the same digits, never an exponent.
@@ -74,7 +81,7 @@ local function account_for(user, group, member, place, header)
 end
 
 local function start(user, group, member, place, header, record)
-  local last = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures')
+  local last = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures', 'crashes')
   local attempt = (tonumber(last[1]) or 0) + 1
   redis.call(
     'HSET', root .. 'run:' .. member,
@@ -83,6 +90,7 @@ local function start(user, group, member, place, header, record)
   account_for(user, group, member, place, header)
   leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
   started[#started + 1] = member
+  reply[5] = is_suspect(last[3]) and 1 or 0
   give(member, attempt, place, tonumber(last[2]) or 0, record)
 end
 
@@ -233,7 +241,7 @@ local function claim_in_fair_order()
   local place = next_in_queue()
   while place do
     serve_at(place)
-    place = #started < opts.limit and next_in_queue()
+    place = #started < opts.limit and reply[5] == 0 and next_in_queue()
   end
   unfinished = unfinished or skipped >= SKIP_LIMIT
 end
@@ -277,9 +285,10 @@ local function given_before()
 end
 
 local function give_again(member)
-  local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'place', 'failures', 'worker')
+  local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'place', 'failures', 'worker', 'crashes')
   local record = redis.call('GET', root .. 'task:' .. member)
   if record and run[4] == opts.worker and redis.call('ZSCORE', root .. 'leases', member) then
+    reply[5] = is_suspect(run[5]) and 1 or 0
     give(member, tonumber(run[1]), run[2], tonumber(run[3]) or 0, record)
   end
 end

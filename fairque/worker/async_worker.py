@@ -48,6 +48,7 @@ logger = logging.getLogger("fairque.worker")
 Source: TypeAlias = "AsyncTaskQueue | TaskQueue | FairQueueConfig | str | None"
 
 OPENING_SECONDS = 2.0  # for the first words, before the worker begins
+LEAVING_SHARE, LONGEST_LEAVING = 0.25, 1.0  # of the grace, and in seconds: kept for handing back what runs on
 
 
 class AsyncWorker:
@@ -62,8 +63,9 @@ class AsyncWorker:
         assigned_users: Serve these users first; everyone if neither this nor `steal_targets` is given.
         steal_targets: Take tasks of these users (or of all, `"*"`) when the assigned ones have none.
         lease: Seconds a claim is good for without a heartbeat; the queue's `lease_seconds` if not given.
-        graceful_shutdown_timeout: Seconds that running tasks get when the worker is stopped; what is not
-            done by then is handed back to the queue. The configuration's (30) if not given.
+        graceful_shutdown_timeout: Seconds in which a worker that is stopped is gone. Running tasks get all
+            but the last of them (a quarter, at most one second); then they are handed back to the queue. The
+            configuration's (30) if not given.
         max_tasks: After so many tasks claim no more, let running ones end, and return from `run`.
         max_memory_mb: The same once the process occupies more MiB; looked at when a task ends.
         executor: Where plain functions run that do not say it themselves: in a `thread` of the worker, or in
@@ -281,6 +283,7 @@ class AsyncWorker:
 
     async def _until_it_ends(self, posts: list[Post], turns: Turns) -> None:
         """Wait for the pumps; once a stop is asked for, for as long as the grace allows."""
+        grace = self.settings.graceful_shutdown_timeout
         working = asyncio.create_task(all_have_ended(posts))
         stopping = asyncio.create_task(self._stop_requested.wait())
         hurrying = asyncio.create_task(self._hurry.wait())
@@ -290,7 +293,7 @@ class AsyncWorker:
                 turns.stop()
                 await asyncio.wait(
                     {working, hurrying},
-                    timeout=self.settings.graceful_shutdown_timeout,
+                    timeout=grace - min(LONGEST_LEAVING, LEAVING_SHARE * grace),
                     return_when=asyncio.FIRST_COMPLETED,
                 )
         finally:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 from typing import TYPE_CHECKING
 
-from fairque.core.exceptions import QueueClosedError, ServerError
+from fairque.core.exceptions import FairQueueError, QueueClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,6 +74,8 @@ class Homes:
         for shard in self._commands.shards:
             try:
                 return await self._manager.execute(shard.workers())
-            except ServerError as error:  # the pump logs the outage
+            except QueueClosedError:
+                raise
+            except FairQueueError as error:  # the pump says what is wrong
                 logger.debug("the workers cannot be asked for: %s", error)
         return []

@@ -310,7 +310,7 @@ class Pump:
         room = max(0, self._turns.free)
         self._surplus += claim.tasks[room:]
         for task in claim.tasks[:room]:
-            self._turns.slots.start(task, self)
+            self._turns.slots.start(task, self, alone=claim.alone and task is claim.tasks[-1])
         choice = self._selection[self._choice]
         if self._turns.free <= 0 or claim.unfinished:
             self._choice = (

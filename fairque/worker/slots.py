@@ -54,11 +54,12 @@ class Slots:
         self._on_ended = on_ended
         self._running: dict[AttemptKey, Running] = {}
         self._owners: dict[AttemptKey, Owner] = {}
+        self._alone: AttemptKey | None = None  # of a suspect that runs
 
     @property
     def free(self) -> int:
-        """How many more attempts may start."""
-        return self._count - len(self._running)
+        """How many more attempts may start: none beside a suspect."""
+        return 0 if self._alone in self._running else self._count - len(self._running)
 
     def runs_any(self, owner: Owner) -> bool:
         """Whether attempts of the owner run."""
@@ -69,8 +70,8 @@ class Slots:
         """How many attempts run."""
         return len(self._running)
 
-    def start(self, task: Task[Any], owner: Owner) -> None:
-        """Run a claimed task."""
+    def start(self, task: Task[Any], owner: Owner, *, alone: bool = False) -> None:
+        """Run a claimed task; a suspect of killing its worker `alone`, but for what runs already."""
         context = TaskContext(
             user_id=task.user_id or "",
             task_id=task.task_id,
@@ -83,6 +84,8 @@ class Slots:
         running = Running(task, context)
         self._running[attempt_key(task)] = running
         self._owners[attempt_key(task)] = owner
+        if alone:
+            self._alone = attempt_key(task)
         owner.heart.add(task)
         running.job = asyncio.create_task(self._run(running))
 

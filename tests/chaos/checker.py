@@ -43,7 +43,7 @@ class Report:
         double: Tasks of which two attempts' effects were accepted.
         stuck: Live tasks that neither progress nor are due.
         uncounted: Finishes that the server counted beyond the finished tasks, whoever sent them.
-        repeated: How many executions began beyond the first of each task.
+        repeated: How many executions began beyond the first of each task, retries apart.
         in_flight: How many attempts were in flight at the kills: `repeated` may be that many.
     """
 
@@ -73,7 +73,7 @@ def judge(entries: Iterable[Entry], server: Server) -> Report:
     """Compare what was written down with what the server says."""
     pushed: set[str] = set()
     accepted: defaultdict[str, set[int]] = defaultdict(set)
-    starts: Counter[str] = Counter()
+    executions: Counter[str] = Counter()
     in_flight = 0
     for entry in entries:
         if entry.kind == "pushed":
@@ -81,7 +81,9 @@ def judge(entries: Iterable[Entry], server: Server) -> Report:
         elif entry.kind == "accepted":
             accepted[entry.task].add(entry.attempt)
         elif entry.kind == "start":
-            starts[entry.task] += 1
+            executions[entry.task] += 1
+        elif entry.kind == "raised":
+            executions[entry.task] -= 1  # another one is meant to follow
         elif entry.kind == "kill":
             in_flight += entry.attempt
     finished = [task for task, seen in server.tasks.items() if seen.place == "finished"]
@@ -94,7 +96,7 @@ def judge(entries: Iterable[Entry], server: Server) -> Report:
         double=tuple(sorted(task for task, attempts in accepted.items() if len(attempts) > 1)),
         stuck=tuple(sorted(task for task, seen in server.tasks.items() if not seen.moves)),
         uncounted=server.finishes - len(finished),
-        repeated=sum(count - 1 for count in starts.values()),
+        repeated=sum(max(0, count - 1) for count in executions.values()),
         in_flight=in_flight,
     )
 

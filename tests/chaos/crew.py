@@ -69,10 +69,10 @@ class Crew:
         Args:
             fault: A point, and the signal that it sends itself there.
             clock: By how many seconds its clock is wrong.
-            options: Of the worker; but `redis` and `queue` are changed settings.
+            options: Of the worker; but `redis` is another way to it, `queue` are changed settings.
         """
         config = {
-            "redis": {**self.redis, **options.pop("redis", {})},
+            "redis": options.pop("redis", self.redis),
             "queue": {**self.queue, **options.pop("queue", {})},
         }
         name = options.setdefault("worker_id", f"w{len(self.hands)}")
@@ -98,6 +98,10 @@ class Crew:
         """`kill -9`, and write down how many attempts were in flight."""
         hand.signal(signal.SIGKILL)
         hand.wait()
+        self.count_in_flight(hand, raw, root)
+
+    def count_in_flight(self, hand: Hand, raw: Redis, root: str) -> None:
+        """Write down how many attempts of a worker that was killed, or stopped, were in flight."""
         self.journal.write("kill", [(hand.worker_id, in_flight(raw, root, hand.worker_id))])
 
     def dismiss(self) -> None:

@@ -3,9 +3,10 @@
 A line is `<time> <kind> <task> <attempt> <worker>`, the time monotonic and the same for all processes:
 
 - `trying`, `pushed`: a push begins; it has returned.
-- `start`, `effect`: an execution begins; what it does to the world is done.
+- `start`, `effect`, `raised`: an execution begins; what it does to the world is done; it fails on purpose.
 - `accepted`, `refused`: the server's answer to a finish of this attempt.
 - `kill`: a worker was killed, with so many (in the attempt's place) attempts in flight.
+- `ready`, `stopped`: a worker is about to work; it has come to the point where it stops itself.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from tests.support.waiting import until
 
 T = TypeVar("T")
 ROOT = "fq:{default:0}"
+LIVE = ("leases", "scheduled", "deferred", "ring", "throttled")
 
 
 @dataclass
@@ -45,12 +47,18 @@ class Scene:
         """The short form's number, or that of the table."""
         return table if self.long else short
 
-    def push(self, *tasks: Task[Any], to: TaskQueue | None = None, **options: Any) -> list[str]:
+    def push(self, *tasks: Task[Any], **options: Any) -> list[str]:
         """Push tasks, noted before and after; their ids are unlike all others of the scenario."""
+        return self.push_by(self.queue.push_batch, *tasks, **options)
+
+    def push_by(
+        self, push_batch: Callable[[list[Task[Any]]], object], *tasks: Task[Any], **options: Any
+    ) -> list[str]:
+        """The same in another way."""
         named = [task.with_options(task_id=f"t{next(self._numbers)}", **options) for task in tasks]
         ids = [task.task_id for task in named]
         self.journal.write("trying", [(name, 0) for name in ids])
-        (to or self.queue).push_batch(named)
+        push_batch(named)
         self.journal.write("pushed", [(name, 0) for name in ids])
         return ids
 
@@ -64,13 +72,15 @@ class Scene:
 
     def until_idle(self, within: float = 60) -> None:
         """Wait until no task is live."""
-        until(lambda: not self._live(), "all tasks have ended", within=within, every=0.05)
+        until(self.is_idle, "all tasks have ended", within=within, every=0.05)
 
-    def _live(self) -> list[Any]:
-        pipe = self.raw.pipeline(transaction=True)
-        for place in ("leases", "scheduled", "deferred", "ring", "throttled"):
-            pipe.exists(f"{ROOT}:{place}")
-        return [place for place in pipe.execute() if place]
+    def is_idle(self) -> bool:
+        """Whether no task is live."""
+        return not self.raw.exists(*(f"{ROOT}:{place}" for place in LIVE))
+
+    def count_in_flight(self, hand: Hand) -> None:
+        """Note what a worker that was killed or stopped was running."""
+        self.crew.count_in_flight(hand, self.raw, ROOT)
 
     def started(self, *tasks: str) -> dict[str, list[float]]:
         """When the executions of each task began; of these tasks, if any are given."""

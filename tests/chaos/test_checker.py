@@ -86,6 +86,11 @@ def test_executions_may_be_repeated_as_often_as_attempts_were_killed() -> None:
     judge([*journal, entry("kill", "w", 1)], Server({"a": FINISHED}, 1)).hold()
 
 
+def test_a_retry_is_no_repeated_execution() -> None:
+    journal = [entry("start", "a", 1), entry("raised", "a", 1), *executed("a", 2)]
+    assert judge(journal, Server({"a": Seen("finished", 2)}, 1)) == Report()
+
+
 def test_a_journal_reads_as_it_was_written(journal: Journal) -> None:
     journal.write("start", [("a", 1), ("b", 2)], "w")
     journal.write("kill", [("w", 3)])

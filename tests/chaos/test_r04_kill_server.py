@@ -45,12 +45,12 @@ def test_a_server_killed_under_load_loses_nothing_and_workers_go_on_by_themselve
 
 
 def unacknowledged(scene: Scene) -> int:
-    """How many executions have begun and are not acknowledged: in an outage beyond the lease, they are lost."""
-    entries = scene.journal.entries("start", "accepted")
-    started, accepted = (
-        {(e.task, e.attempt) for e in entries if e.kind == kind} for kind in ("start", "accepted")
-    )
-    return len(started - accepted)
+    """How many executions have begun and are not acknowledged. An outage beyond the lease may cost them."""
+    return len(attempts(scene, "start") - attempts(scene, "accepted"))
+
+
+def attempts(scene: Scene, kind: str) -> set[tuple[str, int]]:
+    return {(entry.task, entry.attempt) for entry in scene.journal.entries(kind)}
 
 
 def consuming_again(scene: Scene) -> float:

@@ -7,9 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from fairque import TaskContext, TaskQueue, task
+from fairque import Retry, TaskContext, TaskQueue, task
 from tests.chaos.journal import Journal
 
 
@@ -26,6 +25,10 @@ def _start(context: TaskContext) -> None:
     Here.on_moment("run:started")
 
 
+def _raised(context: TaskContext) -> None:
+    Here.journal.write("raised", [(context.task_id, context.attempt)], context.worker_id)
+
+
 def _effect(context: TaskContext) -> None:
     Here.on_moment("run:worked")
     Here.journal.write("effect", [(context.task_id, context.attempt)], context.worker_id)
@@ -33,7 +36,7 @@ def _effect(context: TaskContext) -> None:
 
 
 @task(name="chaos.step", max_retries=0)
-def step(context: TaskContext, seconds: float = 0.0) -> int:
+def step(context: TaskContext, seconds: float = 0.0, padding: str = "") -> int:
     _start(context)
     time.sleep(seconds)
     _effect(context)
@@ -62,6 +65,7 @@ def stumble(context: TaskContext) -> int:
     """Fails in its first attempt."""
     _start(context)
     if context.attempt == 1:
+        _raised(context)
         raise ValueError("it stumbles at first")
     _effect(context)
     return context.attempt
@@ -113,24 +117,30 @@ def kill_the_process(context: TaskContext, after: float = 0.0) -> None:
 def follow_up(context: TaskContext, delay: float) -> None:
     """Pushes a task that is due later, from the worker's process and its clock."""
     _start(context)
-    Here.queue.push(step(), user_id=context.user_id, task_id=f"{context.task_id}-later", delay=delay)
+    name = f"{context.task_id}-later"
+    Here.journal.write("trying", [(name, 0)])
+    Here.queue.push(step(), user_id=context.user_id, task_id=name, delay=delay)
+    Here.journal.write("pushed", [(name, 0)])
     _effect(context)
 
 
-@task(name="chaos.share", max_retries=0)
-async def share(context: TaskContext) -> int:
-    """Uses the worker's connections while it runs."""
+@task(name="chaos.try_later", max_retries=1)
+def try_later(context: TaskContext, delay: float) -> int:
+    """Asks for its second attempt."""
     _start(context)
-    await context.xcom.push(context.task_id, context.attempt)
+    if context.attempt == 1:
+        _raised(context)
+        raise Retry(delay=delay)
     _effect(context)
     return context.attempt
 
 
-@task(name="chaos.end_on", max_retries=0)
-def end_on(context: TaskContext, file: str) -> int:
-    """Runs until the file is there; later attempts do not wait."""
+@task(name="chaos.share", max_retries=0)
+async def share(context: TaskContext, seconds: float = 0.0) -> int:
+    """Uses the worker's connections while it runs."""
     _start(context)
-    while context.attempt == 1 and not Path(file).exists():
-        time.sleep(0.05)
+    await context.xcom.push(f"{context.task_id} began", context.attempt)
+    await asyncio.sleep(seconds)
+    await context.xcom.push(f"{context.task_id} ends", context.attempt)
     _effect(context)
     return context.attempt

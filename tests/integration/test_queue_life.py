@@ -12,7 +12,7 @@ from fairque.core.models import Priority, TaskState
 from fairque.core.retry import Retry
 from fairque.queue.queue import TaskQueue
 from tests.integration.conftest import OpenQueue
-from tests.support.actions import drain, lapse, names, popped, push, server_ms, sleep_past
+from tests.support.actions import BLINK, drain, lapse, names, popped, push, server_ms, sleep_past
 from tests.support.invariants import Shard
 
 
@@ -290,6 +290,19 @@ def test_a_living_lease_is_not_reclaimed(queue: TaskQueue) -> None:
     push(queue, "u", "t")
     popped(queue, lease=3600)
     assert queue.reclaim() == []
+
+
+def test_a_task_one_crash_from_poisoned_is_the_last_of_its_batch(open_queue: OpenQueue, raw: Redis) -> None:
+    queue = open_queue(max_crashes=2)
+    push(queue, "u", "a", "suspect", "c", "d")
+    batch = queue.pop_batch("w", 2, lease=BLINK)
+    queue.finish(batch[0])
+    assert batch[1].run.lease_expires_at is not None
+    sleep_past(raw, batch[1].run.lease_expires_at)
+    assert queue.reclaim() == [("u", "suspect")]
+    push(queue, "t", "first")  # a tie, which names decide
+    assert names(queue.pop_batch("w", 10)) == ["first", "suspect"]
+    assert names(queue.pop_batch("w", 10)) == ["c", "d"]
 
 
 def test_a_task_that_kills_its_workers_is_poisoned(open_queue: OpenQueue, raw: Redis) -> None:

@@ -42,14 +42,13 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import BLINK, server_ms, sleep_past
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import check_invariants
-from tests.support.queue_model import ENDED, POLICIES, Model, ModelTask
+from tests.support.queue_model import ENDED, MAX_CRASHES, POLICIES, Model, ModelTask
 
 USERS = ("a", "b", "a:b", "ü")
 IDS = ("1", "2", "3:", "%3A", "5", "6")
 AN_HOUR = 3600.0
 AGEING = 1e7
 CRITICAL, CRITICAL_BAND = 6, 4e15  # as in includes/lane.lua
-MAX_CRASHES = 2
 MAX_RETRIES = 2
 KEPT = 0.001  # seconds: an ended task is gone with the first cleanup that waits for it
 

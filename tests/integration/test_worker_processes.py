@@ -59,7 +59,7 @@ def test_a_signal_lets_running_tasks_end_and_hands_back_the_rest(
     queue: TaskQueue, spawn: Spawn, tmp_path: Path, number: signal.Signals
 ) -> None:
     journal = tmp_path / "journal"
-    worker = spawn(concurrency=2, grace=1.5)
+    worker = spawn(concurrency=2, grace=2.0)
     short = queue.push(tasks.journaled(str(journal), 1, 0.5), user_id="acme")
     long = queue.push(tasks.journaled(str(journal), 2, 60.0), user_id="acme")
     waiting = queue.push(tasks.journaled(str(journal), 3, 0.0), user_id="acme")

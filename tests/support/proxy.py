@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 
 class DroppingProxy:
@@ -118,3 +119,42 @@ class BlackHole:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+
+class BadNetwork(BlackHole):
+    """A TCP proxy that loses a share of what the server answers, each time with the connection.
+
+    Args:
+        socket_path: Of the server.
+        lost: Which share of the answers is lost.
+    """
+
+    def __init__(self, socket_path: str, lost: float) -> None:
+        self._lost = lost
+        self._is_cut = False
+        self.dropped = 0
+        super().__init__(socket_path)
+
+    @contextlib.contextmanager
+    def cut(self) -> Iterator[None]:
+        """Within it nothing passes, and connections end."""
+        self._is_cut = True
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        try:
+            yield
+        finally:
+            self._is_cut = False
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with source, target, contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self._is_cut or (source.family == socket.AF_UNIX and random.random() < self._lost):
+                    self.dropped += 1
+                    break
+                target.sendall(data)
+            # The other direction's thread is blocked in recv(), which does not notice a closed socket.
+            for end in (source, target):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)

@@ -15,6 +15,7 @@ from typing import Any
 from fairque.core.keys import escape
 from fairque.core.models import TaskState
 
+MAX_CRASHES = 2
 POLICIES = ("wait", "cancel", "run")  # the order in which dependents are told of an end
 ENDED = (TaskState.FINISHED, TaskState.FAILED, TaskState.CANCELED)
 
@@ -111,6 +112,8 @@ class Model:
             task.state, task.attempt, task.overdue = TaskState.STARTED, task.attempt + 1, short
             task.claimed_order = task.order
             taken.append(task)
+            if task.crashes >= MAX_CRASHES - 1:
+                break  # it should run alone
         if served is not None:
             self.floor = max(self.floor, served)
         self.settle()

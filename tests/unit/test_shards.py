@@ -15,7 +15,9 @@ WORKERS = [f"worker-{number}" for number in range(10)]
 
 def claimed(count: int, active: float) -> Claim:
     """A claim of a shard with so many active users of weight 1."""
-    return Claim((Task.create(),) * count, more=True, unfinished=False, pause=None, advance=count / active)
+    return Claim(
+        (Task.create(),) * count, more=True, unfinished=False, pause=None, advance=count / active, alone=False
+    )
 
 
 def test_every_shard_is_home_to_one_worker_and_no_worker_is_homeless() -> None:
