@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import ConfigurationError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 # Of a server that is not looked at first: our own, or one that is only looked at.
-TRUSTED = {"allow_eviction": True, "allow_no_persistence": True}
+TRUSTED: dict[str, Any] = {"allow_eviction": True, "allow_no_persistence": True}
 
 
 class Connection:

@@ -203,7 +203,18 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             for place in own:
                 outcomes[place] = await self._outcome(calls[place])
 
-        await asyncio.gather(*map(run_in_order, places.values()))
+        if len(places) == 1:
+            await run_in_order(*places.values())
+            return outcomes
+        running = [asyncio.ensure_future(run_in_order(own)) for own in places.values()]
+        try:
+            await asyncio.wait(running)
+        finally:
+            for task in running:  # canceled: none may outlive this, and use connections that are closed next
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        for task in running:
+            task.result()
         return outcomes
 
     async def execute_all(self, calls: Sequence[Call[T]]) -> list[T]:

@@ -54,7 +54,8 @@ def server(server_options: tuple[str, ...]) -> Iterator[OwnServer]:
 
 @pytest.fixture
 def crew(server: OwnServer, journal: Journal, tmp_path: Path) -> Iterator[Crew]:
-    crew = Crew({"unix_socket_path": server.socket_path}, {"max_crashes": NEVER}, journal, tmp_path)
+    there = {"unix_socket_path": server.socket_path, "allow_no_persistence": True}
+    crew = Crew(there, {"max_crashes": NEVER}, journal, tmp_path)
     yield crew
     crew.dismiss()
 

@@ -30,7 +30,7 @@ def network(server: OwnServer) -> Iterator[BadNetwork]:
 def test_a_network_that_loses_replies_and_is_cut_loses_and_doubles_nothing(
     scene: Scene, network: BadNetwork
 ) -> None:
-    there: dict[str, Any] = {"host": "127.0.0.1", "port": network.port}
+    there: dict[str, Any] = {"host": "127.0.0.1", "port": network.port, "allow_no_persistence": True}
     hands = scene.crew.hire_ready(2, redis=there, lease=scene.scale(2.0, 5.0))
     stop = threading.Event()
     with TaskQueue(FairQueueConfig(redis=RedisConfig(**there))) as queue:

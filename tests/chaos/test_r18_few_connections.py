@@ -9,7 +9,7 @@ TASKS = 200
 
 
 def test_two_hundred_tasks_at_once_are_all_acknowledged_over_two_connections(scene: Scene) -> None:
-    redis = {"unix_socket_path": scene.server.socket_path, "max_connections": 2}
+    redis = {"unix_socket_path": scene.server.socket_path, "max_connections": 2, "allow_no_persistence": True}
     (hand,) = scene.crew.hire_ready(1, redis=redis, concurrency=TASKS)
     for _ in range(scene.scale(2, 50)):
         scene.push(*(work.share(0.2) for _ in range(TASKS)), user_id="u")
