@@ -139,6 +139,9 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 return await send(*self._arguments(call))
             except redis_errors.NoScriptError:
                 return await send(*self._full_arguments(call))
+            finally:
+                if self._closed:  # meanwhile, perhaps before its connection was there
+                    await self.client.aclose()
 
     async def _confirmed(self, call: Call[Any], *command: Any) -> Any:
         """The reply of a script, once what it wrote is confirmed."""

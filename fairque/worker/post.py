@@ -48,8 +48,9 @@ class Post:
         """
         both = {self.working, self._keeping}
         self.pump.halt()  # also where a cancellation is swallowed on its way, it ends after its round trip
-        self._keeping.cancel()
+        self._upkeep.stop()
         await asyncio.wait(both, timeout=LAST_TRIP_SECONDS)
+        self._keeping.cancel()
         self.working.cancel()
         await asyncio.wait(both, timeout=LAST_TRIP_SECONDS)
         await self.heart.ended(LAST_TRIP_SECONDS)

@@ -334,7 +334,7 @@ class Pump:
         self._nothing_left = not due_soon and (picky or not claim.more)
         wait = self._commands.idle(claim, LONGEST_SLEEP, picky=picky)
         self._set_alarm(None if claim.pause is None or not wait.keys else wait.seconds)
-        if self._sleeper is None:
+        if self._sleeper is None and not (self._burst and self._turns.all_idle):
             self._sleeper = asyncio.create_task(self._sleep(wait))
 
     def _set_alarm(self, seconds: float | None) -> None:

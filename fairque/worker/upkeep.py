@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from typing import TYPE_CHECKING
@@ -32,12 +33,16 @@ class Upkeep:
     def __init__(self, manager: AsyncLuaScriptManager, commands: ShardCommands) -> None:
         self._manager = manager
         self._commands = commands
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the call that is under way: canceled while it connects, redis-py would lose a socket."""
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Go on until canceled."""
+        """Go on until stopped."""
         looks = 0
-        # redis-py may swallow a cancellation (it uses wait_for, before Python 3.12), hence the question.
-        while not _is_canceled():
+        while not self._stopping.is_set():
             try:
                 await self._reclaim()
                 if looks % CLEANUP_EVERY == 0:
@@ -51,22 +56,18 @@ class Upkeep:
             except Exception:
                 logger.exception("maintenance failed")
             looks += 1
-            if not _is_canceled():
-                await asyncio.sleep(MAINTENANCE_SECONDS * (0.75 + secrets.randbelow(500) / 1000))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MAINTENANCE_SECONDS * (0.75 + secrets.randbelow(500) / 1000)):
+                    await self._stopping.wait()
 
     async def _reclaim(self) -> None:
         found = MAINTENANCE_BATCH
-        while found == MAINTENANCE_BATCH:
+        while found == MAINTENANCE_BATCH and not self._stopping.is_set():
             reclaimed = await self._manager.execute(self._commands.reclaim(MAINTENANCE_BATCH))
             found = len(reclaimed)
 
     async def _clean_up(self) -> None:
         removed = MAINTENANCE_BATCH
-        while removed == MAINTENANCE_BATCH:
+        while removed == MAINTENANCE_BATCH and not self._stopping.is_set():
             removed = await self._manager.run(self._commands.cleanup(MAINTENANCE_BATCH))
             await asyncio.sleep(BREATH_SECONDS)  # let others have the server in between
-
-
-def _is_canceled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
