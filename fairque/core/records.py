@@ -25,9 +25,13 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """What happened to a task so far. Times are the server's, in milliseconds."""
+    """What happened to a task so far. Times are the server's, in milliseconds.
+
+    `attempt` and `claim` are the fence: together they tell the last attempt from every other.
+    """
 
     attempt: int = 0
+    claim: str = ""
     place: str = ""
     worker: str | None = None
     queued_at: int | None = None

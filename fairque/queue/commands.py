@@ -331,9 +331,9 @@ class ShardCommands(PushCommands, GraphCommands):
 
 def _fence(task: Task[Any]) -> tuple[str, int, str]:
     """What an attempt shows to prove that it is the one that holds the lease."""
-    if task.user_id is None or not task.run.place:
+    if task.user_id is None or not task.run.claim:
         raise TaskValidationError(f"task {task.task_id!r} was not popped from the queue: it has no lease")
-    return member(task.user_id, task.task_id), task.attempt, task.run.place
+    return member(task.user_id, task.task_id), task.attempt, task.run.claim
 
 
 def _refuse_lost(tasks: Sequence[Task[Any]], held: Sequence[bool]) -> None:

@@ -105,10 +105,11 @@ class TaskReader:
         """The reply of claim.lua."""
         pause, more, now, advance, alone = reply[:5]
         tasks = []
-        for name, attempt, place, failures, record in groups(reply[5:], 5):
+        for name, attempt, claim, failures, record in groups(reply[5:], 5):
             run = Run(
                 attempt=attempt,
-                place=place.decode(),
+                claim=claim.decode(),
+                place=claim.decode().partition(":")[0],
                 worker=worker_id,
                 started_at=now,
                 lease_expires_at=now + lease_ms,
@@ -163,9 +164,11 @@ class TaskReader:
 def _run(fields: list[bytes]) -> Run:
     """The fields of a run hash (field, value, …)."""
     stored = {name.decode(): value for name, value in groups(fields, 2)}
+    place, claimed_us = (stored.get(name, b"").decode() for name in ("place", "claimed_us"))
     return Run(
         attempt=int(stored.get("attempt", 0)),
-        place=stored.get("place", b"").decode(),
+        claim=f"{place}:{claimed_us}" if claimed_us else "",
+        place=place,
         worker=_text(stored.get("worker")),
         started_at=_whole(stored.get("started_at")),
         finished_at=_whole(stored.get("finished_at")),

@@ -39,7 +39,7 @@ class XComCommands:
         root: The shard's.
         user_id: Whose data.
         namespace: Where a call names none.
-        fence: Member, attempt and place of the attempt that must hold its lease to write; None for anybody.
+        fence: Member, number and claim of the attempt that must hold its lease to write; None for anybody.
     """
 
     def __init__(

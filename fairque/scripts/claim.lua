@@ -8,12 +8,13 @@
 -- (2 if the claim should be repeated: it stopped at a limit, of expired tasks or of releases, or these released
 -- some), the time, by how much virtual time has advanced, on an average of the active users, 1 if the last task given
 -- should run alone, and for each task:
--- member, attempt, place, failures, record.
+-- member, attempt, claim (as in includes/fence), failures, record.
 --- @include "includes/shard"
 --- @include "includes/promote"
 --- @include "includes/pick"
 --- @include "includes/charge"
 --- @include "includes/cost"
+--- @include "includes/fence"
 --- @include "includes/end_task"
 --- @include "includes/release"
 
@@ -24,12 +25,13 @@ local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
 local FIRST_GROUPS = 8 -- of a user that are read at first
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
+local claimed_us = integer(now_us)
 local reply, leases, started = { -1, 0, now, '0', 0 }, {}, {}
 local expired, skipped, unfinished, largest_v, charged = 0, 0, false, nil, 0
 
-local function give(member, attempt, place, failures, record)
+local function give(member, attempt, claim, failures, record)
   local n = #reply
-  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = member, attempt, place, failures, record
+  reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = member, attempt, claim, failures, record
 end
 
 -- A task whose next crash makes it poisoned may have crashed only beside one that kills its worker. So it is the
@@ -38,7 +40,7 @@ local function is_suspect(crashes)
   return crashes and tonumber(crashes) >= math.max(1, opts.max_crashes - 1)
 end
 
--- The place goes into the fence, which compares text: always the same digits, never an exponent.
+-- Kept as text, which has all its digits, never an exponent.
 local function place_text(score)
   return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
 end
@@ -85,13 +87,13 @@ local function start(user, group, member, place, header, record)
   local attempt = (tonumber(last[1]) or 0) + 1
   redis.call(
     'HSET', root .. 'run:' .. member,
-    'attempt', attempt, 'place', place, 'worker', opts.worker, 'started_at', now
+    'attempt', attempt, 'claimed_us', claimed_us, 'place', place, 'worker', opts.worker, 'started_at', now
   )
   account_for(user, group, member, place, header)
   leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
   started[#started + 1] = member
   reply[5] = is_suspect(last[3]) and 1 or 0
-  give(member, attempt, place, tonumber(last[2]) or 0, record)
+  give(member, attempt, claim_text(place, claimed_us), tonumber(last[2]) or 0, record)
 end
 
 -- The group whose turn it is; nothing if none is left. They are read as the ring is, but a few at first: most
@@ -285,11 +287,12 @@ local function given_before()
 end
 
 local function give_again(member)
-  local run = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'place', 'failures', 'worker', 'crashes')
+  local last = attempt_of(member)
+  local more = redis.call('HMGET', root .. 'run:' .. member, 'failures', 'worker', 'crashes')
   local record = redis.call('GET', root .. 'task:' .. member)
-  if record and run[4] == opts.worker and redis.call('ZSCORE', root .. 'leases', member) then
-    reply[5] = is_suspect(run[5]) and 1 or 0
-    give(member, tonumber(run[1]), run[2], tonumber(run[3]) or 0, record)
+  if record and more[2] == opts.worker and is_leased(member) then
+    reply[5] = is_suspect(more[3]) and 1 or 0
+    give(member, tonumber(last.number), last.claim, tonumber(more[1]) or 0, record)
   end
 end
 

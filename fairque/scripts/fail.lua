@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- fail: STARTED → SCHEDULED (retry) or FAILED, as the caller decided. An end is told to those that depend on it.
 --   options: retry_ms (delay of the retry; absent to give up), entry (type, error, traceback), retention
---   arguments: member, attempt, place
+--   arguments: member, attempt, claim
 -- Returns 1, also when this attempt had failed before; 0 where the lease is lost.
 --- @include "includes/shard"
 --- @include "includes/users"
@@ -10,9 +10,9 @@
 --- @include "includes/end_task"
 --- @include "includes/release"
 
-local member, attempt, place = ARGV[2], ARGV[3], ARGV[4]
+local member, attempt, claim = ARGV[2], ARGV[3], ARGV[4]
 local run = attempt_of(member)
-if not is_attempt(run, attempt, place) then
+if not is_attempt(run, attempt, claim) then
   return 0
 end
 if not is_leased(member) then

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- finish: STARTED → FINISHED, for a batch. Releases the tasks that depend on these.
 --   options: result_ms (how long results are kept; 0 keeps none), retention
---   arguments: member, attempt, place, result for each task
+--   arguments: member, attempt, claim, result for each task
 -- Returns 1 for each finished task (also when this attempt had finished it before), 0 where the lease is lost.
 --- @include "includes/shard"
 --- @include "includes/users"
@@ -28,10 +28,10 @@ local function keep_result(member, result)
 end
 
 for k, member in ipairs(members) do
-  local attempt, place, result = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1]
+  local attempt, claim, result = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1]
   accepted[k] = 0
   local run = attempt_of(member)
-  if is_attempt(run, attempt, place) then
+  if is_attempt(run, attempt, claim) then
     if leases[k] and not done[member] then
       local user = load_user((parts_of(member)))
       keep_result(member, result)

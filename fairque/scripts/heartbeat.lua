@@ -2,7 +2,7 @@
 -- heartbeat: renews leases, and tells the shard that the worker is alive. An attempt that has outrun what it was
 -- charged is charged as it runs.
 --   options: worker (absent for none), lease_ms
---   arguments: member, attempt, place for each running task
+--   arguments: member, attempt, claim for each running task
 -- Returns 1 for each lease renewed, 0 for a lost one, 2 where the task was canceled.
 --- @include "includes/shard"
 --- @include "includes/users"
@@ -11,9 +11,9 @@
 local expires = now + opts.lease_ms
 local renewed = {}
 for i = 2, #ARGV, 3 do
-  local member, attempt, place = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local member, attempt, claim = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local run = attempt_of(member)
-  if not is_attempt(run, attempt, place) then
+  if not is_attempt(run, attempt, claim) then
     renewed[#renewed + 1] = 0
   elseif is_leased(member) then
     redis.call('ZADD', root .. 'leases', 'XX', expires, member)

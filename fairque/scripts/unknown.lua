@@ -2,7 +2,7 @@
 -- unknown: STARTED → SCHEDULED: the worker does not know the task's function, another one may. Neither a failure nor a
 -- crash. Once nobody who met the task has known it for the grace, it goes to FAILED.
 --   options: entry (type, error: of the end that this may be), grace_ms, retention, ageing_us
---   arguments: member, attempt, place
+--   arguments: member, attempt, claim
 -- Returns the state the task has now, also when this attempt had said so before; nothing where the lease is lost.
 --- @include "includes/shard"
 --- @include "includes/users"
@@ -14,10 +14,10 @@
 -- In milliseconds. Each offer may meet a worker that does not know it again, so there must be many within the grace;
 -- and a burst, which waits for what is due within ten seconds, must end.
 local SHORTEST_DELAY, LONGEST_DELAY = 1000, 15000
-local member, attempt, place = ARGV[2], ARGV[3], ARGV[4]
+local member, attempt, claim = ARGV[2], ARGV[3], ARGV[4]
 local key = root .. 'run:' .. member
 local run = attempt_of(member)
-if not is_attempt(run, attempt, place) then
+if not is_attempt(run, attempt, claim) then
   return false
 end
 local met = redis.call('HMGET', key, 'unknown_attempt', 'unknown_since', 'failed_attempt')

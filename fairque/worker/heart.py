@@ -31,7 +31,7 @@ AttemptKey: TypeAlias = tuple[str | None, str, int, str]
 
 def attempt_key(task: Task[Any]) -> AttemptKey:
     """What tells one attempt from every other, also from another life of the same id."""
-    return task.user_id, task.task_id, task.attempt, task.run.place
+    return task.user_id, task.task_id, task.attempt, task.run.claim
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,9 +95,22 @@ def pushed_again_after_cleanup(queue: TaskQueue, raw: Redis) -> Task[Any]:
 
 
 def run_in_a_second_life(queue: TaskQueue, raw: Redis) -> Task[Any]:
-    # The new attempt has the number of the old one: only the place tells them apart.
+    # The new attempt has the number of the old one: only place and moment tell them apart.
     task = pushed_again_after_cleanup(queue, raw)
     assert popped(queue, "another").attempt == task.attempt == 1
+    return task
+
+
+def run_again_after_a_failover_that_forgot_the_claim(queue: TaskQueue, raw: Redis) -> Task[Any]:
+    # The replica that takes over has the keys as they were before: number and place come again.
+    mine = f"{queue.commands.shards[0].keys.root}*"
+    replicated = {key: raw.dump(key) or b"" for key in raw.scan_iter(mine)}
+    task = popped(queue)
+    raw.delete(*raw.scan_iter(mine))
+    for key, value in replicated.items():
+        raw.restore(key, 0, value)
+    again = popped(queue, "another")
+    assert (again.attempt, again.run.place) == (task.attempt, task.run.place)
     return task
 
 
@@ -113,6 +126,7 @@ LOSSES = [
     cleaned_up,
     pushed_again_after_cleanup,
     run_in_a_second_life,
+    run_again_after_a_failover_that_forgot_the_claim,
 ]
 
 # The repeats of what this attempt did itself are harmless, by promise; and to hand back what lies at its old

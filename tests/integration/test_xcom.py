@@ -464,7 +464,7 @@ def another_life(queue: TaskQueue, raw: Redis) -> Task[Any]:
     raw.zrem(f"{queue.commands.shards[0].keys.root}:finished", "u:t")
     push(queue, "u", "t")
     again = popped(queue)
-    assert (again.attempt, again.run.place == task.run.place) == (1, False)
+    assert (again.attempt, again.run.claim == task.run.claim) == (1, False)
     return task
 
 

@@ -8,10 +8,10 @@
 local SETS = { 'finished', 'failed', 'canceled', 'leases', 'deferred', 'scheduled' }
 local HAS_ENDED = { finished = true, failed = true, canceled = true }
 local RUN_FIELDS = {
-  'attempt', 'place', 'started_at', 'finished_at', 'failures', 'crashes', 'weight', 'charged',
+  'attempt', 'claimed_us', 'place', 'started_at', 'finished_at', 'failures', 'crashes', 'weight', 'charged',
   'worker', 'failure_type', 'error', 'spread', 'history',
 }
-local WHOLE_FIELDS, NUMBERS = 6, 8 -- how many of them, from the first on
+local WHOLE_FIELDS, NUMBERS = 7, 9 -- how many of them, from the first on
 local LARGEST = 2 ^ 53
 
 -- What the scripts' times and places are: whole, and exact in a double.
@@ -121,7 +121,7 @@ local function belongs(task)
   if not task.header then
     return 'failed', kept_until(task, 'failed') -- no script could read it, and one of many would fail for it
   end
-  if sets.leases and run.attempt and run.place then
+  if sets.leases and run.attempt and run.claimed_us and run.place then
     return 'leases', is_exact(sets.leases) and sets.leases or now + opts.lease_ms
   end
   local start = task.places == 0 and not run.attempt and start_of(task.header) or 0
@@ -133,8 +133,7 @@ local function belongs(task)
   if is_exact(due) and (sets.scheduled or due > now_us) then
     return 'scheduled', due
   end
-  -- The place of its last attempt, if that is known whole: with the number lost, the fence has only the place.
-  local at = task.lanes[task.own] or select(2, next(task.lanes)) or (run.attempt and tonumber(run.place))
+  local at = task.lanes[task.own] or select(2, next(task.lanes)) or tonumber(run.place)
   return 'lane', is_exact(at or nil) and at or nil
 end
 

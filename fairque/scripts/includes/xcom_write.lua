@@ -1,13 +1,13 @@
 --- @include "includes/fence"
 --- @include "includes/xcom"
--- What a task writes it writes under the fence of its attempt: `fence` has its member, attempt and place. Returns
+-- What a task writes it writes under the fence of its attempt: `fence` has its member, attempt and claim. Returns
 -- the refusal if the attempt no longer holds its lease; nobody else is refused.
 local function refusal()
   if not opts.fence then
     return nil
   end
-  local member, attempt, place = unpack(opts.fence)
-  if is_attempt(attempt_of(member), attempt, place) and is_leased(member) then
+  local member, attempt, claim = unpack(opts.fence)
+  if is_attempt(attempt_of(member), attempt, claim) and is_leased(member) then
     return nil
   end
   return redis.error_reply('LEASELOST ' .. attempt .. ' ' .. member)
