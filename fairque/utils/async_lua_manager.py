@@ -15,6 +15,7 @@ from fairque.core.exceptions import DurabilityError, FairQueueError, ForkedLoopE
 from fairque.core.forks import leave_behind, renew_in_children
 from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import CLIENT_ERRORS, PAUSE_AFTER_REFUSAL, _BaseLuaScriptManager, _said
+from fairque.utils.meanings import meaning_of
 from fairque.utils.patience import is_passing_refusal
 
 if TYPE_CHECKING:
@@ -184,13 +185,13 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             if not isinstance(error, CLIENT_ERRORS):
                 raise
             await self._distrust(error)
-            return [self._translate(error, call.script) for call in calls]
+            return [meaning_of(error, call.script) for call in calls]
         values: list[Any] = []
         for call, reply in zip(calls, replies, strict=True):
             if isinstance(reply, redis_errors.NoScriptError):
                 values.append(await self._outcome(call))
             elif isinstance(reply, Exception):
-                values.append(self._translate(reply, call.script))
+                values.append(meaning_of(reply, call.script))
             else:
                 values.append(call.read(reply))
         return values
@@ -246,7 +247,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             if not isinstance(error, CLIENT_ERRORS):
                 raise
             await self._distrust(error)
-            return self._translate(error, call.script)
+            return meaning_of(error, call.script)
 
     async def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
