@@ -128,6 +128,29 @@ class TaskNotFoundError(TaskError):
         )
 
 
+class ScheduleNotFoundError(FairQueueError):
+    """There is no such schedule: it was never added, or was removed."""
+
+    def __init__(self, user_id: str, schedule_id: str) -> None:
+        super().__init__(
+            f"user {user_id!r} has no schedule {schedule_id!r}: list_schedules(user_id=…) shows those there are"
+        )
+        self.user_id = user_id
+        self.schedule_id = schedule_id
+
+
+class ScheduleExistsError(FairQueueError):
+    """A schedule was not added: another one has its id. Nothing was changed."""
+
+    def __init__(self, user_id: str, schedule_id: str) -> None:
+        super().__init__(
+            f"user {user_id!r} has another schedule {schedule_id!r}: give replace=True to put this one in its "
+            "place, change it with update_schedule, or choose another schedule_id"
+        )
+        self.user_id = user_id
+        self.schedule_id = schedule_id
+
+
 class ResultExpiredError(TaskNotFoundError):
     """The task has finished, but its result is no longer kept."""
 

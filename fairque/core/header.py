@@ -50,6 +50,8 @@ class Header(msgspec.Struct, omit_defaults=True, frozen=True):
     step: str | None = None  # its name in a pipeline
     pipeline: str | None = None  # the run of a pipeline that it belongs to
     inputs: bool = False  # whether its body names results of other tasks
+    schedule: str | None = None  # the schedule that pushed it
+    fire_time: int | None = None  # and for which of its times
 
 
 encode_header = msgspec.json.Encoder().encode

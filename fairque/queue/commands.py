@@ -27,6 +27,7 @@ from fairque.queue.policies import PolicyCommands
 from fairque.queue.pushing import PushCommands
 from fairque.queue.repair import RepairCommands
 from fairque.queue.replies import Claim, Fate
+from fairque.queue.schedules import ScheduleCommands
 from fairque.queue.xcom_commands import XComCommands
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class ShardCommands(PushCommands, GraphCommands):
     ) -> None:
         super().__init__(config, shard)
         self.policies = PolicyCommands(self._root, policies)
+        self.schedules = ScheduleCommands(config, shard, self.record)
         self.server = ServerCheck(
             self._root, allow_eviction=allow_eviction, allow_no_persistence=allow_no_persistence
         )

@@ -92,6 +92,10 @@ class PushCommands(Commands):
             records.append(record)
         return prepared, records
 
+    def record(self, task: Task[Any]) -> bytes:
+        """The wire form of a task with its user. It is checked."""
+        return self._ready(task, {})[1]
+
     def batch(
         self,
         tasks: Sequence[Task[Any]],

@@ -14,7 +14,7 @@
 --- @include "includes/tick"
 --- @include "includes/header"
 --- @include "includes/users"
---- @include "includes/schedule"
+--- @include "includes/enter"
 --- @include "includes/room"
 
 local size = (#ARGV - 1) / 3
@@ -66,17 +66,9 @@ for i = 1, size do
     user.live = user.live + 1
     local tick = next_tick()
     first_tick = first_tick or tick
-    -- A delay counts from now, not from the tick, which is ahead after a clock has stepped back. The place in
-    -- the batch keeps the order of equal times.
-    local start = header.execute_after and header.execute_after * 1000 or now_us + (header.delay or 0) * 1000
-    local due = start + (tick - first_tick)
-    if graph and graph.defers(user, member, header, due) then
-      -- it waits, or is canceled
-    elseif due > now_us + (tick - first_tick) then
-      schedule(user, member, due)
-    else
-      put_in_lane(user, group_of(header), place_of(tick, priority_of(header)), id)
-      ready = true
+    local ahead = tick - first_tick
+    if not graph or not graph.defers(user, member, header, start_of(header) + ahead) then
+      ready = enter(user, member, header, tick, ahead) or ready
     end
   end
 end

@@ -7,10 +7,8 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from fairque.core.exceptions import ServerError
@@ -19,6 +17,7 @@ from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.queue import TaskQueue
 from fairque.queue.visits import Visits
+from fairque.utils.background import ending_signals
 from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
 from fairque.worker.homes import Homes
@@ -36,7 +35,7 @@ from fairque.worker.vitals import Vitals
 from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Coroutine, Sequence
 
     from fairque.core.config import FairQueueConfig, WorkerConfig
     from fairque.core.function import Executor
@@ -203,7 +202,7 @@ class AsyncWorker:
             self.settings.concurrency,
         )
         try:
-            with _signals(self._on_signal):
+            with ending_signals(self._on_signal):
                 await self._until_it_ends(posts, turns)
         finally:
             # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
@@ -350,28 +349,3 @@ def _merge(configured: WorkerConfig, given: dict[str, Any]) -> WorkerConfig:
 
 def _new_worker_id() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"[-256:]
-
-
-@contextmanager
-def _signals(handler: Any) -> Iterator[None]:
-    """Handle SIGTERM and SIGINT in the main thread, unless the application does."""
-    taken: list[signal.Signals] = []
-    loop = asyncio.get_running_loop()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            if _is_default(number):
-                loop.add_signal_handler(number, handler)
-                taken.append(number)
-    try:
-        yield
-    finally:
-        for number in taken:
-            loop.remove_signal_handler(number)
-
-
-def _is_default(number: signal.Signals) -> bool:
-    current = signal.getsignal(number)
-    if current in (signal.SIG_DFL, signal.default_int_handler):
-        return True
-    # asyncio.run puts a handler of its own on SIGINT, which cancels the main task.
-    return getattr(getattr(current, "func", None), "__name__", "") == "_on_sigint"

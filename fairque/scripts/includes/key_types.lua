@@ -3,12 +3,12 @@
 local TYPES = {
   task = 'string', run = 'hash', result = 'string', lane = 'zset', blockers = 'zset', dependents = 'zset',
   user = 'hash', policy = 'hash', costs = 'hash', groups = 'zset', idle_groups = 'zset', waits = 'hash',
-  xcom = 'string', xcoms = 'zset', claim = 'string', service = 'hash',
+  xcom = 'string', xcoms = 'zset', claim = 'string', service = 'hash', schedule = 'hash',
 }
 local SINGLES = {
   ring = 'zset', throttled = 'zset', users = 'zset', leases = 'zset', scheduled = 'zset', deferred = 'zset',
   finished = 'zset', failed = 'zset', canceled = 'zset', releasing = 'zset', gates = 'zset', workers = 'zset',
-  clock = 'hash', stats = 'hash', settings = 'hash', configured = 'set', wake = 'list',
+  schedules = 'zset', schedule_index = 'zset', clock = 'hash', stats = 'hash', settings = 'hash', configured = 'set', wake = 'list',
 }
 
 -- Whether what stands under a name, below the root, can be read by no script.

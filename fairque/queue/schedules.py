@@ -1,0 +1,309 @@
+"""Operations on schedules, as values. No I/O here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from fairque.core.calls import Call, Flow
+from fairque.core.exceptions import (
+    FairQueueError,
+    ScheduleExistsError,
+    ScheduleNotFoundError,
+    ScheduleValidationError,
+)
+from fairque.core.ids import new_id
+from fairque.core.keys import check_id, escape, member, split_member, unescape
+from fairque.core.models import TaskState, decode_task
+from fairque.core.records import Run
+from fairque.core.schedule import (
+    Progress,
+    Schedule,
+    are_alike,
+    decode_schedule,
+    due_of,
+    encode_definition,
+    record_of,
+)
+from fairque.queue.base import Commands
+from fairque.queue.firing import Shot, aim, at_once, explained, member_of
+from fairque.queue.pushing import Receipt
+from fairque.queue.replies import groups
+from fairque.utils.meanings import refusal_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from fairque.core.config import QueueConfig
+    from fairque.core.models import Task
+
+# Of one script, to bound how long the server is busy with it, and what a reply holds.
+CHUNK = 100
+PAGE_BYTES = 1024 * 1024
+
+CHANGES = 20  # times that a schedule is read again because somebody else was faster
+
+Change: TypeAlias = "Callable[[Schedule], Schedule]"
+
+
+class ScheduleCommands(Commands):
+    """The operations on the schedules of one shard.
+
+    Args:
+        config: The queue's settings.
+        shard: The number of the shard.
+        encode: The wire form of a task.
+    """
+
+    def __init__(self, config: QueueConfig, shard: int, encode: Callable[[Task[Any]], bytes]) -> None:
+        super().__init__(config, shard)
+        self._encode = encode
+        self._fire_options = {"ageing_us": self._ageing_us, "max_queued": config.max_queued}
+
+    @property
+    def topic(self) -> str:
+        """The channel that says when a schedule is due sooner than all before."""
+        return f"{self._root}:schedules"
+
+    # --- adding and changing ---
+
+    def add(
+        self, schedules: Sequence[Schedule], *, replace: bool = False, keep_active: bool = False
+    ) -> Flow[list[Schedule]]:
+        """Add schedules; those that are there and alike stay as they are.
+
+        Args:
+            schedules: Of users of this shard.
+            replace: Put the others in place of what is there under their ids.
+            keep_active: What is paused stays so, though it is replaced.
+
+        Raises:
+            ScheduleExistsError: A different one is there, and `replace` is not given.
+            ScheduleValidationError: One would never fire.
+        """
+        added: list[Schedule] = []
+        for start in range(0, len(schedules), CHUNK):
+            chunk = [self._encoded(schedule) for schedule in schedules[start : start + CHUNK]]
+            added += yield from self._add_some(chunk, replace, keep_active)
+        return added
+
+    def _add_some(
+        self, schedules: list[Schedule], replace: bool, keep_active: bool
+    ) -> Flow[list[Schedule]]:
+        added: dict[int, Schedule] = {}
+        for _ in range(CHANGES):
+            open_ = [place for place in range(len(schedules)) if place not in added]
+            now, found = yield self._get([member_of(schedules[place]) for place in open_])
+            changes: dict[int, tuple[Schedule, Schedule | None]] = {}
+            for place, known in zip(open_, found, strict=True):
+                given = schedules[place]
+                if known is not None and _is_same(known, given):
+                    added[place] = known
+                    continue
+                if known is not None and not replace:
+                    raise ScheduleExistsError(given.user_id, given.schedule_id)
+                if known is not None and keep_active:
+                    given = msgspec.structs.replace(given, active=known.active)
+                changes[place] = _settled(given, known, now), known
+            done = yield self._put(changes.values())
+            added |= {
+                place: new for (place, (new, _)), is_done in zip(changes.items(), done, strict=True) if is_done
+            }
+            if len(added) == len(schedules):
+                return [added[place] for place in range(len(schedules))]
+        raise _changing_all_the_time(schedules[0])
+
+    def change(self, user_id: str, schedule_id: str, change: Change) -> Flow[Schedule]:
+        """Put what `change` makes of a schedule in its place; it may be called several times.
+
+        Raises:
+            ScheduleNotFoundError: There is none.
+        """
+        for _ in range(CHANGES):
+            now, known = yield from self._found(user_id, schedule_id)
+            new = self._encoded(change(known))
+            new = _settled(new, known, now)
+            if (yield self._put([(new, known)]))[0]:
+                return new
+        raise _changing_all_the_time(known)
+
+    def remove(self, user_id: str, schedule_id: str) -> Call[bool]:
+        """Forget a schedule: whether it was there."""
+        return self._call("remove_schedule", (b"{}", _member_of(user_id, schedule_id)), bool)
+
+    def _encoded(self, schedule: Schedule) -> Schedule:
+        """With its task as it is stored."""
+        task = schedule.task
+        if task.body is not None:
+            return schedule
+        body = self._encode(task).partition(b"\n")[2]
+        return msgspec.structs.replace(schedule, task=msgspec.structs.replace(task, body=body))
+
+    def _put(self, changes: Iterable[tuple[Schedule, Schedule | None]]) -> Call[list[bool]]:
+        """Put schedules in the place of those that were seen."""
+        args: list[Any] = [b"{}"]
+        for new, known in changes:
+            seen = known.progress if known else Progress()
+            args += (member_of(new), seen.revision, "" if seen.fire is None else str(seen.fire))
+            record = record_of(new, 0, 0)
+            args += (new.progress.revision, encode_definition(new), record, *due_of(new, new.progress.fire))
+        return self._call("put_schedules", args, lambda reply: [flag == 1 for flag in reply])
+
+    # --- looking ---
+
+    def get(self, user_id: str, schedule_id: str) -> Flow[Schedule]:
+        """A schedule.
+
+        Raises:
+            ScheduleNotFoundError: There is none.
+        """
+        _, known = yield from self._found(user_id, schedule_id)
+        return known
+
+    def page(self, after: bytes, user_id: str | None) -> Call[tuple[bytes, list[Schedule]]]:
+        """A page of the schedules, and where the next one begins (empty on the last)."""
+        user = None if user_id is None else escape(check_id(user_id, "user_id"))
+        options = self._options(limit=CHUNK, bytes=PAGE_BYTES, user=user)
+
+        def read(reply: Any) -> tuple[bytes, list[Schedule]]:
+            return reply[0], [self._read(name, fields) for name, fields in groups(reply[1:], 2)]
+
+        return self._call("list_schedules", (options, after), read)
+
+    def _found(self, user_id: str, schedule_id: str) -> Flow[tuple[int, Schedule]]:
+        now, (known,) = yield self._get([_member_of(user_id, schedule_id)])
+        if known is None:
+            raise ScheduleNotFoundError(user_id, schedule_id)
+        return now, known
+
+    def _get(self, members: Sequence[str]) -> Call[tuple[int, list[Schedule | None]]]:
+        def read(reply: Any) -> tuple[int, list[Schedule | None]]:
+            found = [
+                fields and self._read(name.encode(), fields)
+                for name, fields in zip(members, reply[1:], strict=True)
+            ]
+            return reply[0], found
+
+        return self._call("get_schedules", (b"{}", *members), read)
+
+    def _read(self, name: bytes, fields: list[bytes | None]) -> Schedule:
+        user_id, schedule_id = splitmember_of(name)
+        revision, definition, record, fire, created, fired, last, task_id, skipped, failures, error, at = fields
+        progress = Progress(
+            revision=(revision or b"").decode(),
+            fire=_whole(fire),
+            created_at=_whole(created),
+            fired=int(fired or 0),
+            last_fire=_whole(last),
+            last_task=None if task_id is None else unescape(task_id.decode()),
+            skipped=int(skipped or 0),
+            failures=int(failures or 0),
+            last_error=None if error is None else explained(error.decode()),
+            last_failed_at=_whole(at),
+        )
+        task = decode_task(
+            record or b"", user_id, new_id(), state=TaskState.SCHEDULED, run=Run(), unpickle=self._reader.unpickle
+        )
+        header = msgspec.structs.replace(task.header, schedule=None, fire_time=None, created_at=0)
+        task = msgspec.structs.replace(task, header=header, state=None)
+        return decode_schedule(definition or b"", schedule_id, task, progress)
+
+    # --- firing ---
+
+    def fire_due(self, grace: int) -> Flow[tuple[list[Shot], float | None]]:
+        """Fire what is due. Returns what became of each, and the seconds until more is due (None for never).
+
+        Args:
+            grace: Milliseconds by which a fire time may be late before it counts as missed.
+        """
+        options = self._options(limit=CHUNK, bytes=PAGE_BYTES)
+        now, pause, due = yield self._call("due_schedules", (options,), self._read_due)
+        shots = [aim(schedule, now, grace) for schedule in due]
+        done: list[Shot] = []
+        while shots:
+            some = at_once(shots)
+            shots = shots[len(some) :]
+            args: list[Any] = [self._options(**self._fire_options)]
+            for shot in some:
+                args += shot.arguments
+            replies = yield self._call("fire", args, list)
+            done += [shot.hit(reply) for shot, reply in zip(some, replies, strict=True)]
+        return done, pause
+
+    def fire_by_hand(self, user_id: str, schedule_id: str) -> Flow[Receipt]:
+        """Push a schedule's task now, besides its fire times, also while it is paused.
+
+        Raises:
+            ScheduleNotFoundError: There is none.
+            QueueFullError: The user, or the queue, may not have more waiting tasks.
+        """
+        options = self._options(**self._fire_options, by_hand=True)
+        name = f"{schedule_id}@{new_id()}"
+        for _ in range(CHANGES):
+            now, known = yield from self._found(user_id, schedule_id)
+            if known.defect:
+                raise ScheduleValidationError(known.defect)
+            shot = Shot(known, ("", ""), {name: record_of(known, now, now)})
+            reply = yield self._call("fire", (options, *shot.arguments), lambda reply: reply[0])
+            if isinstance(reply, bytes):
+                raise refusal_in(reply.decode()) or ScheduleValidationError(reply.decode())
+            if reply >= 0:
+                task = msgspec.structs.replace(known.task, task_id=name)
+                return Receipt(task, created=True)
+        raise _changing_all_the_time(known)
+
+    def _read_due(self, reply: Any) -> tuple[int, float | None, list[Schedule]]:
+        now, pause, *due = reply
+        schedules = [self._read(name, fields) for name, fields in groups(due, 2)]
+        return now, None if pause < 0 else pause / 1000, schedules
+
+
+def _is_same(known: Schedule, given: Schedule) -> bool:
+    """Whether the schedule that is there is the one given, however often it has fired."""
+    return (
+        not known.defect
+        and are_alike(known, given)
+        and (known.task.header, known.task.body) == (given.task.header, given.task.body)
+    )
+
+
+def _settled(given: Schedule, known: Schedule | None, now: int) -> Schedule:
+    """The schedule as it is put on the server: when it fires next, and from when on it counts.
+
+    Where its times stay the same it goes on from where it was.
+
+    Raises:
+        ScheduleValidationError: It is new and would never fire.
+    """
+    timing = given.timing
+    goes_on = known is not None and not known.defect and given.has_timing_of(known)
+    if known is not None and goes_on:
+        timing = known.timing
+    elif timing.every is not None and timing.start is None:
+        timing = msgspec.structs.replace(timing, anchor=now)
+    if known is not None and goes_on and known.active and given.active:
+        fire = known.progress.fire
+    else:
+        fire = timing.after(now) if given.active else None
+    if known is None and given.active and fire is None:
+        raise ScheduleValidationError(
+            f"schedule {given.schedule_id!r} would never fire: its `at` or `end` has passed by the server's clock"
+        )
+    progress = known.progress if known else Progress(created_at=now)
+    progress = msgspec.structs.replace(progress, revision=new_id(), fire=fire)
+    return msgspec.structs.replace(given, timing=timing, progress=progress)
+
+
+def _changing_all_the_time(schedule: Schedule) -> FairQueueError:
+    return ScheduleValidationError(
+        f"schedule {schedule.schedule_id!r} of user {schedule.user_id!r} is being changed all the time: try again"
+    )
+
+
+def _member_of(user_id: str, schedule_id: str) -> str:
+    return member(check_id(user_id, "user_id"), check_id(schedule_id, "schedule_id"))
+
+
+def _whole(value: bytes | None) -> int | None:
+    return None if value is None else int(value)

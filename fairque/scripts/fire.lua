@@ -1,0 +1,144 @@
+#!lua
+-- fire: pushes the tasks of schedules that are due, and moves each on to its next fire time, in one step: whoever comes
+-- second finds it moved. One that cannot push does not stop the others; why is written down.
+--   options: ageing_us, max_queued (of the whole queue; absent for no limit), by_hand (push now, whether due or not,
+--   and move nothing)
+--   arguments: for each schedule its member, the revision and the fire time that were seen, overlap (allow, or skip: no
+--   task while the last one is live), next fire time, when that is due (both empty for none), error (why there is no
+--   task; empty where there are), how many tasks; and for each task its id (escaped) and record
+-- Returns for each schedule how many of its tasks it has pushed, -1 where it is not as it was seen or not due, or why it
+-- could not push.
+--- @include "includes/shard"
+--- @include "includes/tick"
+--- @include "includes/header"
+--- @include "includes/users"
+--- @include "includes/waiting"
+--- @include "includes/enter"
+--- @include "includes/locate"
+--- @include "includes/next_fire"
+
+local IS_LIVE = { QUEUED = true, STARTED = true, SCHEDULED = true, DEFERRED = true }
+local replies, pushed, ready, first_tick = {}, 0, false, nil
+
+local function is_its_turn(shot)
+  local known = redis.call('HMGET', shot.key, 'revision', 'fire')
+  if known[1] ~= shot.revision then
+    return false
+  end
+  local due = tonumber(redis.call('ZSCORE', root .. 'schedules', shot.member))
+  return opts.by_hand or (known[2] == shot.fire and due ~= nil and due <= now)
+end
+
+local function is_overlapping(shot)
+  local last = shot.overlap == 'skip' and not opts.by_hand and redis.call('HGET', shot.key, 'last_task')
+  return last and IS_LIVE[locate(shot.user .. ':' .. last) or '']
+end
+
+-- Why its tasks cannot be pushed, as text; nothing if they can.
+local function refusal(shot)
+  if shot.error ~= '' then
+    return shot.error
+  end
+  for _, task in ipairs(shot.tasks) do
+    local readable, header = pcall(header_of, task.record)
+    local problem = problem_of_header(readable and header)
+    if problem then
+      return 'BADTASK 0 ' .. problem
+    end
+    task.header = header
+  end
+  local user, coming = load_user(shot.user), #shot.tasks
+  local of_user, of_queue = user.live - user.in_flight, opts.max_queued and queue_waiting() + pushed
+  local function full(limit, waiting, name)
+    return string.format('QUEUEFULL %.0f %.0f %.0f %s', limit, waiting, coming, name)
+  end
+  if opts.max_queued and of_queue + coming > opts.max_queued then
+    return full(opts.max_queued, of_queue, '')
+  end
+  if user.policy.max_queued and of_user + coming > user.policy.max_queued then
+    return full(user.policy.max_queued, of_user, shot.user)
+  end
+end
+
+-- Push a task that the server does not know, at the end of the order so far.
+local function push(shot, task)
+  local user, member = load_user(shot.user), shot.user .. ':' .. task.id
+  redis.call('HSET', shot.key, 'last_task', task.id)
+  if not redis.call('SET', root .. 'task:' .. member, task.record, 'NX') then
+    return 0
+  end
+  local tick = next_tick()
+  first_tick = first_tick or tick
+  user.live = user.live + 1
+  ready = enter(user, member, task.header, tick, tick - first_tick) or ready
+  pushed = pushed + 1
+  return 1
+end
+
+-- Where runs must not overlap, the first of its tasks is live when the next one would come.
+local function push_all(shot)
+  local number = 0
+  local most = shot.overlap == 'skip' and math.min(1, #shot.tasks) or #shot.tasks
+  for i = 1, most do
+    number = number + push(shot, shot.tasks[i])
+  end
+  redis.call('HINCRBY', shot.key, 'fired', most)
+  if most < #shot.tasks then
+    redis.call('HINCRBY', shot.key, 'skipped', #shot.tasks - most)
+  end
+  return number
+end
+
+local function shoot(shot)
+  if shot.error == '' and is_overlapping(shot) then
+    redis.call('HINCRBY', shot.key, 'skipped', #shot.tasks)
+    return 0
+  end
+  local problem = refusal(shot)
+  if problem then
+    redis.call('HINCRBY', shot.key, 'failures', 1)
+    redis.call('HSET', shot.key, 'last_error', problem, 'last_failed_at', now)
+    return problem
+  end
+  return push_all(shot)
+end
+
+local function move_on(shot)
+  if shot.error == '' then
+    redis.call('HSET', shot.key, 'last_fire', shot.fire)
+  end
+  set_next_fire(shot.member, shot.next_fire, shot.next_due)
+end
+
+local shots, at = {}, 2
+while at <= #ARGV do
+  local member, revision, fire, overlap, next_fire, next_due, problem, size = unpack(ARGV, at, at + 7)
+  local shot = {
+    member = member, key = root .. 'schedule:' .. member, user = parts_of(member), revision = revision, fire = fire,
+    overlap = overlap, next_fire = next_fire, next_due = next_due, error = problem, tasks = {},
+  }
+  at = at + 8
+  for i = 1, tonumber(size) do
+    shot.tasks[i], at = { id = ARGV[at], record = ARGV[at + 1] }, at + 2
+  end
+  shots[#shots + 1] = shot
+end
+
+for i, shot in ipairs(shots) do
+  replies[i] = -1
+  if is_its_turn(shot) then
+    replies[i] = shoot(shot)
+    if not opts.by_hand then
+      move_on(shot)
+    end
+  end
+end
+count('pushed', pushed)
+if pushed > 0 then
+  save_tick()
+  settle_users()
+end
+if ready and not queue_is_paused then
+  wake()
+end
+return replies
