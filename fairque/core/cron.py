@@ -180,21 +180,22 @@ def _fields(expr: str) -> list[str]:
 
 
 def _check_field(field: _Field, text: str, expr: str) -> None:
+    why = _fault(field, text)
+    if why is not None:
+        raise ScheduleValidationError(f"the {field.name} field {text!r} of cron {expr!r} is wrong: {why}")
+
+
+def _fault(field: _Field, text: str) -> str | None:
     index = _FIELDS.index(field)
     try:
         CronSim(" ".join([*"*" * index, text, *"*" * (_SIX - 1 - index)]), _EPOCH)
     except CronSimError:
-        raise ScheduleValidationError(
-            f"the {field.name} field {text!r} of cron {expr!r} is wrong: allowed are {field.allowed}; * for all, a-b "
-            "for a range, /n for every n-th of them, commas between several"
-        ) from None
-    bad = next((step for step in _STEP.findall(text) if int(step) > field.values), None)
-    if bad is not None:
-        raise ScheduleValidationError(
-            f"the {field.name} field {text!r} of cron {expr!r} is wrong: its step {bad} is more than the "
-            f"{field.values} values there are; for an interval of any length give every"
+        return (
+            f"allowed are {field.allowed}; * for all, a-b for a range, /n for every n-th of them, commas "
+            "between several"
         )
-    if _STEP_OF_LAST.search(text):  # else passed over
-        raise ScheduleValidationError(
-            f"the {field.name} field {text!r} of cron {expr!r} is wrong: L and LW are one day, without a step"
-        )
+    if any(int(step) > field.values for step in _STEP.findall(text)):
+        return f"a step is at most {field.values} here; an interval of any length is every=…"
+    if _STEP_OF_LAST.search(text):  # it would be passed over
+        return "L and LW are one day, and take no step"
+    return None
