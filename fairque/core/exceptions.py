@@ -84,6 +84,10 @@ class EncodeError(TaskValidationError):
     """A value cannot be carried by the codec; the message says which argument."""
 
 
+class ScheduleValidationError(TaskValidationError):
+    """A schedule was refused; the message names the field, the value and what is allowed."""
+
+
 class DecodeError(FairQueueError):
     """A body or result cannot be decoded, or does not fit the function's annotations."""
 

@@ -33,6 +33,7 @@ EXAMPLES = [
     exceptions.DurabilityError((("u", "t"),), 0, 1, "no replica had it within 2 s"),
     exceptions.ConfigurationError("queue.name: no"),
     exceptions.UnsafeServerError("allkeys-lru"),
+    exceptions.ScheduleValidationError("the minute field '61' is wrong"),
 ]
 
 
