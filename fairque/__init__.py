@@ -23,6 +23,8 @@ from fairque.core.exceptions import (
     QueueFullError,
     ResultExpiredError,
     ResultTimeoutError,
+    ScheduleExistsError,
+    ScheduleNotFoundError,
     ScheduleValidationError,
     ScriptError,
     ServerError,
@@ -50,6 +52,7 @@ from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline, parallel, sequential
 from fairque.core.records import Attempt, Explanation, QueueHealth, QueueStats, RepairReport, UserStats
 from fairque.core.retry import Retry
+from fairque.core.schedule import Schedule
 from fairque.core.task_graph import GraphNode, TaskGraph
 from fairque.core.xcom import xcom_pull, xcom_push, xcom_task
 from fairque.decorator import task
@@ -58,6 +61,8 @@ from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle, PipelineProgress
 from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager, XComManager
+from fairque.scheduler.async_scheduler import AsyncTaskScheduler
+from fairque.scheduler.scheduler import TaskScheduler
 from fairque.worker.async_worker import AsyncWorker
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 from fairque.worker.worker import Worker
@@ -83,6 +88,7 @@ __all__ = [
     "AsyncTaskHandle",
     "AsyncTaskHandler",
     "AsyncTaskQueue",
+    "AsyncTaskScheduler",
     "AsyncWorker",
     "AsyncXComManager",
     "Attempt",
@@ -117,6 +123,9 @@ __all__ = [
     "ResultTimeoutError",
     "Retention",
     "Retry",
+    "Schedule",
+    "ScheduleExistsError",
+    "ScheduleNotFoundError",
     "ScheduleValidationError",
     "SchedulerConfig",
     "ScriptError",
@@ -141,6 +150,7 @@ __all__ = [
     "TaskNotFoundError",
     "TaskProcessError",
     "TaskQueue",
+    "TaskScheduler",
     "TaskState",
     "TaskStateError",
     "TaskValidationError",

@@ -20,7 +20,7 @@ from typing import (
 
 import msgspec
 
-from fairque.core.exceptions import TaskValidationError
+from fairque.core.exceptions import ScheduleValidationError, TaskValidationError
 from fairque.core.function import AsyncTaskFunction, Executor, TaskFunction, check_pulled, function_name
 from fairque.core.header import Header, Priority
 from fairque.core.models import Task
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from fairque.core.context import TaskContext
     from fairque.core.header import OnUpstreamFailure
+    from fairque.core.schedule import CatchUp, Overlap
 
 
 P = ParamSpec("P")
@@ -58,6 +59,7 @@ class _TaskDecorator:
     auto_xcom: bool
     executor: Executor | None
     interrupt: bool
+    cron: dict[str, Any] | None
 
     @overload
     def __call__(
@@ -102,6 +104,7 @@ class _TaskDecorator:
             auto_xcom=self.auto_xcom,
             executor=self.executor,
             interrupt=self.interrupt,
+            cron=self.cron,
         )
         registry.add(registered)
         return registered
@@ -122,6 +125,11 @@ class _Options(TypedDict, total=False):
     auto_xcom: bool
     executor: Executor | None
     interrupt: bool
+    cron: str | None
+    timezone: str
+    user_id: str | None
+    catch_up: CatchUp
+    overlap: Overlap
 
 
 class _PullingDecorator(Protocol):
@@ -170,6 +178,11 @@ def task(
     auto_xcom: bool = False,
     executor: Executor | None = None,
     interrupt: bool = True,
+    cron: str | None = None,
+    timezone: str = "UTC",
+    user_id: str | None = None,
+    catch_up: CatchUp = "latest",
+    overlap: Overlap = "allow",
 ) -> Any:
     """Register a function as a task: `@task` or `@task(priority=Priority.HIGH, timeout=30)`.
 
@@ -192,9 +205,16 @@ def task(
             others. The worker's `executor` if not given.
         interrupt: Whether `TaskInterrupted` may be raised in a thread that runs the function and is not
             wanted any more. Without it, `TaskContext.canceled` is all that such a thread is told.
+        cron: Push it at these times, for `user_id`, without arguments: a schedule under the function's name,
+            which workers and schedulers put on the server when they start. A scheduler must run to fire it.
+        timezone: In which `cron` is read, by its name.
+        user_id: Whose task that is.
+        catch_up: As for `TaskScheduler.add_schedule`.
+        overlap: As there.
 
     Raises:
         TaskValidationError: An option is out of its range, or names an executor for an `async def`.
+        ScheduleValidationError: `cron` or what goes with it is wrong; the message names it.
         FunctionConflictError: Another function has this name.
     """
     # One check for the options a task and its function share.
@@ -212,9 +232,31 @@ def task(
     if not isinstance(interrupt, bool):
         raise TaskValidationError(f"interrupt must be True or False, not {interrupt!r}")
     decorator = _TaskDecorator(
-        name, defaults, retry, _checked_pull(pull), auto_xcom, executor=executor, interrupt=interrupt
+        name,
+        defaults,
+        retry,
+        _checked_pull(pull),
+        auto_xcom,
+        executor=executor,
+        interrupt=interrupt,
+        cron=_checked_cron(cron, timezone=timezone, user_id=user_id, catch_up=catch_up, overlap=overlap),
     )
     return decorator if function is None else decorator(function)
+
+
+def _checked_cron(cron: str | None, **options: Any) -> dict[str, Any] | None:
+    """The options of the schedule that is declared; None for none. What is wrong is said where it stands."""
+    if cron is None:
+        given = [name for name, value in options.items() if value not in (None, "UTC", "latest", "allow")]
+        if given:
+            raise ScheduleValidationError(
+                f"{given[0]} is for the schedule of @task(cron=…), and cron is not given"
+            )
+        return None
+    from fairque.core.schedule import Schedule  # noqa: PLC0415 - few programs have schedules
+
+    Schedule.create(cron, Task.create(), **options)
+    return {"expr": cron, **options}
 
 
 def _checked_pull(pull: Mapping[str, str] | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ from fairque.core.exceptions import XComUnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from types import TracebackType
 
 
@@ -41,6 +42,8 @@ class TaskContext:
             has half a second for that before `TaskInterrupted` is raised in it; a process is killed, and
             never sees it.
         pipeline_id: The id of the pipeline that the task is a step of; None if it is none.
+        schedule_id: The id of the schedule that pushed it; None if none did.
+        fire_time: For which of its fire times: what a report is about, however late it runs.
         open_xcom: Opens `xcom`. A worker gives it; a test may give one of its own.
     """
 
@@ -51,6 +54,8 @@ class TaskContext:
     deadline: float | None = None
     canceled: bool = field(default=False)
     pipeline_id: str | None = None
+    schedule_id: str | None = None
+    fire_time: datetime | None = None
     open_xcom: Callable[[TaskContext], Any] | None = field(default=None, repr=False, compare=False)
 
     _before: list[Token[TaskContext]] = field(default_factory=list, init=False, repr=False, compare=False)

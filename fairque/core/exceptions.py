@@ -137,7 +137,8 @@ class ScheduleNotFoundError(FairQueueError):
 
     def __init__(self, user_id: str, schedule_id: str) -> None:
         super().__init__(
-            f"user {user_id!r} has no schedule {schedule_id!r}: list_schedules(user_id=…) shows those there are"
+            f"user {user_id!r} has no schedule {schedule_id!r}: list_schedules(user_id=…) shows those that "
+            "there are"
         )
         self.user_id = user_id
         self.schedule_id = schedule_id
@@ -148,8 +149,8 @@ class ScheduleExistsError(FairQueueError):
 
     def __init__(self, user_id: str, schedule_id: str) -> None:
         super().__init__(
-            f"user {user_id!r} has another schedule {schedule_id!r}: give replace=True to put this one in its "
-            "place, change it with update_schedule, or choose another schedule_id"
+            f"user {user_id!r} has another schedule {schedule_id!r}: give replace=True to put this one in "
+            "its place, change it with update_schedule, or choose another id"
         )
         self.user_id = user_id
         self.schedule_id = schedule_id

@@ -26,7 +26,7 @@ import msgspec
 from fairque.core import codec
 from fairque.core.composable import Composable
 from fairque.core.context import TaskContext
-from fairque.core.exceptions import DecodeError, TaskValidationError
+from fairque.core.exceptions import DecodeError, ScheduleValidationError, TaskValidationError
 from fairque.core.ids import new_id
 from fairque.core.models import Task
 from fairque.core.outputs import Output
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fairque.core.header import Header
     from fairque.core.pipeline import Parallel
     from fairque.core.retry import RetryPolicy
+    from fairque.core.schedule import Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,6 +83,7 @@ class TaskFunction(Generic[P, R]):
         auto_xcom: Whether results are published as XCom under the step's name.
         executor: Where a plain function runs; None leaves it to the worker.
         interrupt: Whether `TaskInterrupted` may be raised in it while it runs in a thread.
+        cron: The options of the schedule that `@task(cron=…)` declares; None without one.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class TaskFunction(Generic[P, R]):
         auto_xcom: bool = False,
         executor: Executor | None = None,
         interrupt: bool = True,
+        cron: Mapping[str, Any] | None = None,
     ) -> None:
         self.function = function
         self.name = name
@@ -104,6 +107,7 @@ class TaskFunction(Generic[P, R]):
         self.auto_xcom = auto_xcom
         self.executor = executor
         self.interrupt = interrupt
+        self.cron = cron
         self.is_async = inspect.iscoroutinefunction(function)
         update_wrapper(self, function)
 
@@ -175,6 +179,26 @@ class TaskFunction(Generic[P, R]):
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         bound = plan.signature.bind(*args, **kwargs)
         return self.invoke(bound, TaskContext(user_id="local", task_id="local"))  # type: ignore[no-any-return]
+
+    def scheduled(self) -> Schedule | None:
+        """The schedule that `@task(cron=…)` declares, under the function's name; None without one.
+
+        Raises:
+            ScheduleValidationError: The function needs arguments, and a schedule has none to give.
+        """
+        if self.cron is None:
+            return None
+        from fairque.core.schedule import Schedule  # noqa: PLC0415 - few programs have schedules
+
+        call: Callable[[], Task[R]] = self  # it may need arguments
+        try:
+            task = call()
+        except TypeError as error:
+            raise ScheduleValidationError(
+                f"{self.name} cannot be scheduled by @task(cron=…): {error}; give its parameters defaults, "
+                "or add_schedule a task with arguments"
+            ) from None
+        return Schedule.create(task=task, schedule_id=self.name, origin="code", **self.cron)
 
     @property
     def returns(self) -> Any:

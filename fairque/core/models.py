@@ -281,6 +281,16 @@ class Task(
         return self.header.group
 
     @property
+    def schedule_id(self) -> str | None:
+        """The id of the schedule that pushed it."""
+        return self.header.schedule
+
+    @property
+    def fire_time(self) -> datetime | None:
+        """For which of its schedule's fire times it was pushed."""
+        return from_ms(self.header.fire_time)
+
+    @property
     def max_retries(self) -> int | None:
         """Attempts after the first; None leaves it to the function or the queue."""
         return self.header.max_retries

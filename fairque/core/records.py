@@ -182,6 +182,8 @@ class RepairReport(msgspec.Struct, frozen=True):
             index.
         shard: Things that the shard keeps once: totals, clock, settings, the wake-up.
         xcom: Values that the index of their namespace did not tell of as they are.
+        schedules: Schedules that were not where their record puts them, or of which not all was left: those
+            were removed.
         keys: Keys of a type that no script can read; they were removed.
         problems: All of it in sentences, and what stays since nobody can judge it.
     """
@@ -202,6 +204,7 @@ class RepairReport(msgspec.Struct, frozen=True):
     derived: int
     shard: int
     xcom: int
+    schedules: int
     keys: int
     problems: tuple[str, ...]
 

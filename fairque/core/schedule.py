@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import msgspec
 
 from fairque.core.exceptions import ScheduleValidationError, TaskValidationError
+from fairque.core.header import encode_header
 from fairque.core.ids import new_id
 from fairque.core.keys import check_id
-from fairque.core.models import Task, encode_header
+from fairque.core.models import Task
 from fairque.core.timing import Timing
 from fairque.core.units import Moment, Seconds, from_ms, moment_to_ms
 
@@ -76,7 +77,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     def create(
         cls,
         expr: str | None,
-        task: Task[Any],
+        task: Task[Any] | None,
         *,
         every: Seconds | None = None,
         at: Moment | None = None,
@@ -138,7 +139,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             settings |= dict.fromkeys(_TIMES) | ({"timezone": "UTC"} if "expr" not in changes else {})
         kept = {name: getattr(self, name) for name in _SETTINGS}
         new = Schedule.create(
-            **(settings | kept | changes), schedule_id=self.schedule_id, user_id=self.user_id, origin=self.origin
+            **(settings | kept | changes),
+            schedule_id=self.schedule_id,
+            user_id=self.user_id,
+            origin=self.origin,
         )
         if new.has_timing_of(self):
             new = msgspec.structs.replace(new, timing=self.timing)
@@ -301,9 +305,7 @@ def decode_schedule(text: bytes, schedule_id: str, task: Task[Any], progress: Pr
         never = Timing(at=0)
         return Schedule(schedule_id=schedule_id, timing=never, task=task, progress=progress, defect=defect)
     settings = {name: getattr(stored, name) for name in (*_SETTINGS, "timing", "origin")}
-    return Schedule(
-        **settings, schedule_id=schedule_id, task=task, progress=progress, defect=task.defect
-    )
+    return Schedule(**settings, schedule_id=schedule_id, task=task, progress=progress, defect=task.defect)
 
 
 def are_alike(one: Schedule, other: Schedule) -> bool:
@@ -400,7 +402,11 @@ def _check_task(task: object, user_id: str | None) -> Task[Any]:
 def _cannot_be_scheduled(task: Task[Any]) -> Iterable[tuple[bool, str, str]]:
     header = task.header
     yield task.has_own_id, "a task_id of its own", "each of its tasks has one by its fire time"
-    yield header.execute_after is not None, "execute_after", "the schedule says when it runs; delay adds to that"
+    yield (
+        header.execute_after is not None,
+        "execute_after",
+        "the schedule says when it runs; delay adds to that",
+    )
     yield header.expires_at is not None, "expires_at", "it would hold for the first of its tasks only"
     links = bool(task.depends_on or task.pulls or (task.body is None and task.inputs()))
     yield links, "dependencies", "schedule a task that pushes the others"

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from fairque.core.exceptions import TaskValidationError
 from fairque.core.keys import ID_LIMIT
-from fairque.core.strict import Seconds, StrictModel
+from fairque.core.schedule_config import ScheduleConfig  # noqa: TC001 - pydantic reads it
+from fairque.core.strict import Seconds, StrictModel, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fairque.core.schedule import Schedule
 
 Id = Annotated[str, Field(min_length=1, max_length=ID_LIMIT)]
 
@@ -82,9 +86,30 @@ class WorkerConfig(StrictModel):
 
 
 class SchedulerConfig(StrictModel):
-    """One scheduler process."""
+    """A scheduler process, and the schedules that it declares."""
 
-    id: Id | None = Field(None, description="Name of the process; unset lets the scheduler generate one.")
+    id: Id | None = Field(None, description="Name of the process, for its log; unset leaves it out.")
+    misfire_grace: Seconds = Field(
+        1.0, description="Seconds by which a schedule that makes up for none of the missed times may be late."
+    )
+    schedules: dict[Id, ScheduleConfig] = Field(default_factory=dict, description="Schedules by their ids.")
+
+    @field_validator("schedules")
+    @classmethod
+    def _that_can_fire(cls, schedules: dict[str, ScheduleConfig]) -> dict[str, ScheduleConfig]:
+        refuse(problem for name, given in schedules.items() for problem in _problems(name, given))
+        return schedules
+
+    def declared(self) -> list[Schedule]:
+        """The schedules."""
+        return [given.schedule(name) for name, given in self.schedules.items()]
+
+
+def _problems(name: str, given: ScheduleConfig) -> Iterator[str]:
+    try:
+        given.schedule(name)
+    except TaskValidationError as error:
+        yield f"{name}: {error}"
 
 
 Process = TypeVar("Process", WorkerConfig, SchedulerConfig)

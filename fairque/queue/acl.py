@@ -13,7 +13,18 @@ if TYPE_CHECKING:
 IN_SCRIPTS = (
     *("exists", "get", "getrange", "set", "unlink", "persist", "pexpire", "pexpireat", "pexpiretime"),
     *("hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hmget", "hset", "hsetnx"),
-    *("zadd", "zcard", "zcount", "zmscore", "zpopmin", "zrange", "zrangebylex", "zrangebyscore", "zrank", "zrem"),
+    *(
+        "zadd",
+        "zcard",
+        "zcount",
+        "zmscore",
+        "zpopmin",
+        "zrange",
+        "zrangebylex",
+        "zrangebyscore",
+        "zrank",
+        "zrem",
+    ),
     *("zremrangebyrank", "zremrangebyscore", "zrevrange", "zscan", "zscore"),
     *("sadd", "smembers", "srem", "llen", "ltrim", "rpush", "publish", "info", "time"),
     *("scan", "ttl", "type"),  # of a repair

@@ -9,6 +9,7 @@ from fairque.core.models import Priority, Task, TaskState
 from fairque.core.pipeline import Pipeline
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
 from fairque.queue.connect import Connection
+from fairque.queue.docstrings import take_docstrings
 from fairque.queue.durability import Durability
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle
@@ -287,18 +288,8 @@ class AsyncTaskQueue:
         return await self.run(self.commands.failed_tasks(user_id, limit, offset))
 
 
-def _take_docstrings() -> None:
-    """Each method's docstring is its blocking twin's: one text, so that they cannot drift apart."""
-    pairs = (
-        (AsyncTaskQueue, TaskQueue),
-        (AsyncTaskHandle, TaskHandle),
-        (AsyncPipelineHandle, PipelineHandle),
-        (AsyncXComManager, XComManager),
-    )
-    for own, twin in pairs:
-        for name, method in vars(own).items():
-            if not name.startswith("_") and callable(method) and hasattr(twin, name):
-                method.__doc__ = getattr(twin, name).__doc__
-
-
-_take_docstrings()
+# Each method's docstring is its blocking twin's.
+take_docstrings(AsyncTaskQueue, TaskQueue)
+take_docstrings(AsyncTaskHandle, TaskHandle)
+take_docstrings(AsyncPipelineHandle, PipelineHandle)
+take_docstrings(AsyncXComManager, XComManager)

@@ -36,7 +36,13 @@ class Shot(msgspec.Struct, frozen=True):
         """Of fire.lua."""
         seen = self.schedule.progress
         fire = "" if seen.fire is None else str(seen.fire)
-        given = [member_of(self.schedule), seen.revision, fire, self.schedule.overlap, *self.following]
+        given: list[Any] = [
+            member_of(self.schedule),
+            seen.revision,
+            fire,
+            self.schedule.overlap,
+            *self.following,
+        ]
         given += (self.problem, len(self.tasks))
         for task_id, record in self.tasks.items():
             given += (escape(task_id), record)

@@ -93,6 +93,7 @@ class RepairCommands:
         yield from self._look_at_tasks([(name, b"") for name in names.kind("task")], found, tell)
         yield from self._look_at_tasks([(name, b"") for name in names.kind("stray")], found, tell)
         yield from self._look_at_edges(names, found, tell)
+        yield from self._look_at_schedules(names, found, tell)
         yield from self._look_at_users(names, found, tell)
         balance, _ = yield self._call("repair_shard", {"balance": True})
         found.kinds["shard"] = balance
@@ -185,6 +186,16 @@ class RepairCommands:
             tell("edges", at)
         found.kinds["edges"] = len(found.edges)
 
+    def _look_at_schedules(self, names: Names, found: Found, tell: Progress) -> Flow[None]:
+        members = dict(names.kind("schedule"))
+        for key in ("schedules", "schedule_index"):
+            listed, _ = yield from self._entries("names", key)
+            members.update(dict.fromkeys(listed))
+        for done, chunk in _chunks(list(members), TASKS):
+            found.schedules += yield self._call("repair_schedules", {}, chunk)
+            tell("schedules", done)
+        found.kinds["schedules"] = len(found.schedules)
+
     def _look_at_users(self, names: Names, found: Found, tell: Progress) -> Flow[None]:
         lanes = names.groups()
         uncertain = []
@@ -229,6 +240,8 @@ class RepairCommands:
                 tell("mended", done)
         for _, chunk in _chunks(list(found.values), MENDED):
             yield self._call("mend_xcom", {"ttl_ms": self._ttl_ms}, _flat(chunk))
+        for _, chunk in _chunks(found.schedules, MENDED):
+            yield self._call("mend_schedules", {}, chunk)
         yield from self._mend_users(found, tell)
         yield from self._mend_shard(found, balance=True)
 

@@ -24,6 +24,7 @@ class Found:
     edges: dict[Pair, None] = field(default_factory=dict)
     users: dict[bytes, None] = field(default_factory=dict)
     values: dict[tuple[bytes, bytes, bytes], None] = field(default_factory=dict)
+    schedules: list[bytes] = field(default_factory=list)
     keys: dict[Pair, None] = field(default_factory=dict)  # why it is to go, and its name
     unknown: list[bytes] = field(default_factory=list)
     looked_at: Counter[str] = field(default_factory=Counter)
@@ -71,6 +72,7 @@ WORDS = {
     "derived": "users out of place in the ring, the throttled, the index or their groups",
     "shard": "wrong totals, settings or clocks of the shard",
     "xcom": "values of XCom that differ from their index",
+    "schedules": "schedules that are not whole, or not where their record puts them",
     "keys": "keys of a type that no script can read",
 }
 

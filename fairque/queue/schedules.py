@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
-from fairque.core.calls import Call, Flow
 from fairque.core.exceptions import (
     FairQueueError,
     ScheduleExistsError,
@@ -35,8 +35,11 @@ from fairque.utils.meanings import refusal_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from fairque.core.calls import Call, Flow
     from fairque.core.config import QueueConfig
     from fairque.core.models import Task
+    from fairque.queue.commands import ShardCommands
+    from fairque.queue.shards import QueueCommands
 
 # Of one script, to bound how long the server is busy with it, and what a reply holds.
 CHUNK = 100
@@ -45,6 +48,48 @@ PAGE_BYTES = 1024 * 1024
 CHANGES = 20  # times that a schedule is read again because somebody else was faster
 
 Change: TypeAlias = "Callable[[Schedule], Schedule]"
+
+
+def add_all(commands: QueueCommands, schedules: Iterable[Schedule], *, replace: bool) -> Flow[list[Schedule]]:
+    """Add schedules, each in its user's shard. Raises as `ScheduleCommands.add` does."""
+    given = list(schedules)
+    by_shard: dict[ShardCommands, list[int]] = defaultdict(list)
+    for place, schedule in enumerate(given):
+        if not isinstance(schedule, Schedule):
+            raise ScheduleValidationError(f"add_schedules takes Schedules, not {type(schedule).__name__}")
+        by_shard[commands.of(schedule.user_id)].append(place)
+    _refuse_twins(given)
+    added: dict[int, Schedule] = {}
+    for shard, places in by_shard.items():
+        new = yield from shard.schedules.add([given[place] for place in places], replace=replace)
+        added |= dict(zip(places, new, strict=True))
+    return [added[place] for place in range(len(given))]
+
+
+def list_all(
+    commands: QueueCommands,
+    *,
+    user_id: str | None = None,
+    active: bool | None = None,
+    limit: int | None = None,
+) -> Flow[list[Schedule]]:
+    """Schedules, shard by shard, read in pages."""
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ScheduleValidationError(
+            f"limit must be a whole number from 1 on, or None for all, not {limit!r}"
+        )
+    shards = commands.shards if user_id is None else [commands.of(user_id)]
+    found: list[Schedule] = []
+    for shard in shards:
+        after = b""
+        while True:
+            after, page = yield shard.schedules.page(after, user_id)
+            found += [schedule for schedule in page if active in (None, schedule.active)]
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+            if not after:
+                break
+    return found
 
 
 class ScheduleCommands(Commands):
@@ -69,14 +114,15 @@ class ScheduleCommands(Commands):
     # --- adding and changing ---
 
     def add(
-        self, schedules: Sequence[Schedule], *, replace: bool = False, keep_active: bool = False
+        self, schedules: Sequence[Schedule], *, replace: bool = False, declared: bool = False
     ) -> Flow[list[Schedule]]:
         """Add schedules; those that are there and alike stay as they are.
 
         Args:
             schedules: Of users of this shard.
             replace: Put the others in place of what is there under their ids.
-            keep_active: What is paused stays so, though it is replaced.
+            declared: They are what code or a configuration says: they replace what is there, but what is
+                paused stays so, and one may have ended.
 
         Raises:
             ScheduleExistsError: A different one is there, and `replace` is not given.
@@ -85,12 +131,10 @@ class ScheduleCommands(Commands):
         added: list[Schedule] = []
         for start in range(0, len(schedules), CHUNK):
             chunk = [self._encoded(schedule) for schedule in schedules[start : start + CHUNK]]
-            added += yield from self._add_some(chunk, replace, keep_active)
+            added += yield from self._add_some(chunk, replace=replace, declared=declared)
         return added
 
-    def _add_some(
-        self, schedules: list[Schedule], replace: bool, keep_active: bool
-    ) -> Flow[list[Schedule]]:
+    def _add_some(self, schedules: list[Schedule], *, replace: bool, declared: bool) -> Flow[list[Schedule]]:
         added: dict[int, Schedule] = {}
         for _ in range(CHANGES):
             open_ = [place for place in range(len(schedules)) if place not in added]
@@ -101,14 +145,19 @@ class ScheduleCommands(Commands):
                 if known is not None and _is_same(known, given):
                     added[place] = known
                     continue
-                if known is not None and not replace:
+                if known is not None and not (replace or declared):
                     raise ScheduleExistsError(given.user_id, given.schedule_id)
-                if known is not None and keep_active:
+                if known is not None and declared:
                     given = msgspec.structs.replace(given, active=known.active)
-                changes[place] = _settled(given, known, now), known
+                new = _settled(given, known, now)
+                if known is None and not declared:
+                    _refuse_ended(new)
+                changes[place] = new, known
             done = yield self._put(changes.values())
             added |= {
-                place: new for (place, (new, _)), is_done in zip(changes.items(), done, strict=True) if is_done
+                place: new
+                for (place, (new, _)), is_done in zip(changes.items(), done, strict=True)
+                if is_done
             }
             if len(added) == len(schedules):
                 return [added[place] for place in range(len(schedules))]
@@ -188,8 +237,10 @@ class ScheduleCommands(Commands):
         return self._call("get_schedules", (b"{}", *members), read)
 
     def _read(self, name: bytes, fields: list[bytes | None]) -> Schedule:
-        user_id, schedule_id = splitmember_of(name)
-        revision, definition, record, fire, created, fired, last, task_id, skipped, failures, error, at = fields
+        user_id, schedule_id = split_member(name)
+        revision, definition, record, fire, created, fired, last, task_id, skipped, failures, error, at = (
+            fields
+        )
         progress = Progress(
             revision=(revision or b"").decode(),
             fire=_whole(fire),
@@ -203,7 +254,12 @@ class ScheduleCommands(Commands):
             last_failed_at=_whole(at),
         )
         task = decode_task(
-            record or b"", user_id, new_id(), state=TaskState.SCHEDULED, run=Run(), unpickle=self._reader.unpickle
+            record or b"",
+            user_id,
+            new_id(),
+            state=TaskState.SCHEDULED,
+            run=Run(),
+            unpickle=self._reader.unpickle,
         )
         header = msgspec.structs.replace(task.header, schedule=None, fire_time=None, created_at=0)
         task = msgspec.structs.replace(task, header=header, state=None)
@@ -272,32 +328,40 @@ def _settled(given: Schedule, known: Schedule | None, now: int) -> Schedule:
     """The schedule as it is put on the server: when it fires next, and from when on it counts.
 
     Where its times stay the same it goes on from where it was.
-
-    Raises:
-        ScheduleValidationError: It is new and would never fire.
     """
-    timing = given.timing
-    goes_on = known is not None and not known.defect and given.has_timing_of(known)
-    if known is not None and goes_on:
-        timing = known.timing
-    elif timing.every is not None and timing.start is None:
-        timing = msgspec.structs.replace(timing, anchor=now)
-    if known is not None and goes_on and known.active and given.active:
-        fire = known.progress.fire
+    if known is not None and not known.defect and given.has_timing_of(known):
+        timing, goes_on = known.timing, known.active
     else:
-        fire = timing.after(now) if given.active else None
-    if known is None and given.active and fire is None:
-        raise ScheduleValidationError(
-            f"schedule {given.schedule_id!r} would never fire: its `at` or `end` has passed by the server's clock"
-        )
+        timing, goes_on = given.timing.anchored(now), False
     progress = known.progress if known else Progress(created_at=now)
+    fire = progress.fire if goes_on else timing.after(now)
+    fire = fire if given.active else None
     progress = msgspec.structs.replace(progress, revision=new_id(), fire=fire)
     return msgspec.structs.replace(given, timing=timing, progress=progress)
 
 
+def _refuse_twins(schedules: Sequence[Schedule]) -> None:
+    """Of two with one id only one can be there."""
+    seen: set[tuple[str, str]] = set()
+    for schedule in schedules:
+        name = schedule.user_id, schedule.schedule_id
+        if name in seen:
+            raise ScheduleValidationError(f"schedule {name[1]!r} of user {name[0]!r} is given twice")
+        seen.add(name)
+
+
+def _refuse_ended(schedule: Schedule) -> None:
+    if schedule.active and schedule.progress.fire is None:
+        raise ScheduleValidationError(
+            f"schedule {schedule.schedule_id!r} would never fire: its at, or its end, has passed by the "
+            "server's clock"
+        )
+
+
 def _changing_all_the_time(schedule: Schedule) -> FairQueueError:
     return ScheduleValidationError(
-        f"schedule {schedule.schedule_id!r} of user {schedule.user_id!r} is being changed all the time: try again"
+        f"schedule {schedule.schedule_id!r} of user {schedule.user_id!r} is being changed all the time: "
+        "try again"
     )
 
 

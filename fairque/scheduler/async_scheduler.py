@@ -1,4 +1,4 @@
-"""The scheduler's engine, for asyncio, with the asyncio face of schedules. The blocking face runs this one."""
+"""The scheduler's engine, and the asyncio face of schedules. The blocking face runs this engine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import logging
 from typing import TYPE_CHECKING, Any, Self
 
 from fairque.core.calls import single
+from fairque.core.schedule import Schedule
 from fairque.queue.async_queue import AsyncTaskQueue
-from fairque.queue.declared import declare
+from fairque.queue.declared import declare, declared_schedules
 from fairque.queue.handle import AsyncTaskHandle
 from fairque.queue.queue import TaskQueue
 from fairque.queue.schedules import add_all, list_all
 from fairque.scheduler.tending import tend
-from fairque.core.schedule import Schedule
 from fairque.utils.background import ending_signals
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class AsyncTaskScheduler:
     async def _work(self, stopping: asyncio.Event) -> None:
         """Tend the schedules of each shard until it is time to stop, or something is wrong with one."""
         manager, grace = self._queue.manager, self.config.scheduler.misfire_grace
-        flows = [declare(self._commands, self.config.scheduler.declared())]
+        flows = [declare(self._commands, declared_schedules(self.config.scheduler.declared()))]
         flows += [tend(shard.schedules, grace) for shard in self._commands.shards]
         working = [asyncio.create_task(manager.run(flow)) for flow in flows]
         logger.info("a scheduler serves queue %s", self._commands.where)
@@ -161,7 +161,9 @@ class AsyncTaskScheduler:
         )
 
     async def remove_schedule(self, user_id: str, schedule_id: str) -> bool:
-        return await self._queue.run(single(self._commands.of(user_id).schedules.remove(user_id, schedule_id)))
+        return await self._queue.run(
+            single(self._commands.of(user_id).schedules.remove(user_id, schedule_id))
+        )
 
     async def get_schedule(self, user_id: str, schedule_id: str) -> Schedule:
         return await self._queue.run(self._commands.of(user_id).schedules.get(user_id, schedule_id))
@@ -178,8 +180,10 @@ class AsyncTaskScheduler:
         return await self.update_schedule(user_id, schedule_id, active=True)
 
     async def trigger_now(self, user_id: str, schedule_id: str) -> AsyncTaskHandle[Any]:
-        receipt = await self._queue.run(self._commands.of(user_id).schedules.fire_by_hand(user_id, schedule_id))
-        return AsyncTaskHandle(self._queue, receipt.task, receipt.created)
+        receipt = await self._queue.run(
+            self._commands.of(user_id).schedules.fire_by_hand(user_id, schedule_id)
+        )
+        return AsyncTaskHandle(self._queue, receipt.task, created=receipt.created)
 
     async def next_fire_times(self, user_id: str, schedule_id: str, n: int = 1) -> list[datetime]:
         return (await self.get_schedule(user_id, schedule_id)).next_fire_times(n)

@@ -73,6 +73,8 @@ local function sort(key, name)
     elseif is_misplaced_value(key, rest) then
       add(kind, rest)
     end
+  elseif kind == 'schedule' and parts(rest) == 2 then
+    add(kind, rest)
   elseif kind == 'xcoms' and parts(rest) == 2 then
     add(kind, rest)
     if is_lapsing(key) then

@@ -15,6 +15,7 @@ from fairque.core.exceptions import ServerError
 from fairque.core.forks import renew_in_children
 from fairque.core.units import Seconds, to_seconds
 from fairque.queue.async_queue import AsyncTaskQueue
+from fairque.queue.declared import declare, declared_schedules
 from fairque.queue.queue import TaskQueue
 from fairque.queue.visits import Visits
 from fairque.utils.background import ending_signals
@@ -187,6 +188,7 @@ class AsyncWorker:
         self._stop_was_asked = False
 
     async def _run(self, queue: AsyncTaskQueue) -> None:
+        declared = declared_schedules()
         await self._refuse_unsafe(queue)
         threads, processes = TaskThreads(), TaskProcesses(queue.config, self._modules)
         turns = self._turns(queue, threads, processes)
@@ -195,6 +197,7 @@ class AsyncWorker:
             post.start()
         self.vitals.attach(posts, turns)
         homes = asyncio.create_task(Homes(queue.manager, queue.commands, self.worker_id, turns).run())
+        declaring = asyncio.create_task(queue.run(declare(queue.commands, declared)))
         logger.info(
             "worker %s serves queue %s, %d at once",
             self.worker_id,
@@ -208,6 +211,7 @@ class AsyncWorker:
             # Cancellation may come at every await from here on (anyio repeats it), and must not keep a
             # heart beating for tasks that nobody runs.
             homes.cancel()
+            declaring.cancel()
             for post in posts:
                 post.heart.stop()
             threads.close()

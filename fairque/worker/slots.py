@@ -79,6 +79,8 @@ class Slots:
             worker_id=self._worker_id,
             deadline=None if task.timeout is None else time.monotonic() + task.timeout,
             pipeline_id=task.header.pipeline,
+            schedule_id=task.schedule_id,
+            fire_time=task.fire_time,
             open_xcom=AttemptXCom(self._xcom, task),
         )
         running = Running(task, context)

@@ -17,7 +17,7 @@ PLACES = ("leases", "scheduled", "deferred", "finished", "failed", "canceled")
 LIVE_PLACES = frozenset({"lane", "leases", "scheduled", "deferred"})
 SINGLE_KEYS = frozenset(
     {*PLACES, "ring", "throttled", "users", "clock", "stats", "workers", "wake", "settings", "configured"}
-    | {"releasing", "gates"}
+    | {"releasing", "gates", "schedules", "schedule_index"}
 )
 OF_TASKS = frozenset({"task", "run", "result", "lane", "blockers", "dependents"})
 OF_XCOM = frozenset({"xcom", "xcoms"})
@@ -80,6 +80,7 @@ class Shard:
         self.runs = {run: _text(replies.pop(0)) for run in self.run_names}
         self.graph = graph.read(replies)
         self._read_xcom(client)
+        self._read_schedules(client)
 
     def _read_xcom(self, client: Redis) -> None:
         names, spaces = sorted(self.parts["xcom"]), sorted(self.parts["xcoms"])
@@ -104,6 +105,18 @@ class Shard:
             self.xcom_index |= entries
             self.xcom_ends[space] = (max(entries.values(), default=0), replies.pop(0))
 
+    def _read_schedules(self, client: Redis) -> None:
+        pipe = client.pipeline(transaction=True)
+        pipe.zrange(f"{self.root}:schedules", 0, -1, withscores=True)
+        pipe.zrange(f"{self.root}:schedule_index", 0, -1)
+        names = sorted(self.parts["schedule"])
+        for name in names:
+            pipe.hgetall(f"{self.root}:schedule:{name}")
+        due, index, *records = pipe.execute()
+        self.due = {name.decode(): score for name, score in due}
+        self.schedule_index = {name.decode() for name in index}
+        self.schedules = {name: _text(fields) for name, fields in zip(names, records, strict=True)}
+
 
 def _text(fields: dict[bytes, bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in fields.items()}
@@ -119,6 +132,7 @@ def violations(client: Redis, root: str) -> list[str]:
     found += _totals(shard)
     found += shard.graph.violations({member: places[0] for member, places in _where(shard).items()})
     found += _xcom(shard)
+    found += _schedules(shard)
     return found
 
 
@@ -140,7 +154,7 @@ def _where(shard: Shard) -> dict[str, list[str]]:
 
 def _key_names(shard: Shard) -> list[str]:
     found = [f"an unknown key {name!r}" for name in shard.singles - SINGLE_KEYS]
-    known = OF_TASKS | OF_USERS | OF_XCOM | {"claim", "service"}
+    known = OF_TASKS | OF_USERS | OF_XCOM | {"claim", "service", "schedule"}
     kinds = {kind for kind, rest in shard.parts.items() if rest} - known
     found += [f"an unknown kind of key {kind!r}: {shard.parts[kind]}" for kind in kinds]
     users_of_lanes = {lane.partition(":")[0] for lane in shard.lane_names}
@@ -280,6 +294,25 @@ def _totals(shard: Shard) -> list[str]:
         found.append(f"{come} tasks came, {gone} ended, and {live} are live: {shard.totals}")
     if shard.wake_tokens > 1:
         found.append(f"{shard.wake_tokens} wake-ups are waiting; one is enough")
+    return found
+
+
+def _schedules(shard: Shard) -> list[str]:
+    """A schedule with a record is listed, and among those that are due if and only if it has a fire time."""
+    found = []
+    if shard.schedule_index != shard.schedules.keys():
+        found.append(
+            f"the index {sorted(shard.schedule_index)} is not the schedules {sorted(shard.schedules)}"
+        )
+    firing = {name for name, fields in shard.schedules.items() if "fire" in fields}
+    if shard.due.keys() != firing:
+        found.append(f"due are {sorted(shard.due)}, and with a fire time {sorted(firing)}")
+    for name, fields in shard.schedules.items():
+        missing = {"revision", "definition", "task", "created_at"} - fields.keys()
+        if missing:
+            found.append(f"schedule:{name} lacks {sorted(missing)}")
+        if name in shard.due and shard.due[name] < int(fields.get("fire", 0)):
+            found.append(f"schedule:{name} is due before its fire time")
     return found
 
 

@@ -57,11 +57,11 @@ def test_what_may_still_be_said_to_a_full_server() -> None:
     for name in ScriptLoader().names():
         first = ScriptLoader().load(name).source.partition("\n")[0]
         by_flag.setdefault(first.removeprefix("#!lua").strip(), set()).add(name)
-    assert by_flag[""] == {"push", "depend", "requeue", "xcom_push"}
+    assert by_flag[""] == {"push", "depend", "requeue", "xcom_push", "put_schedules", "fire"}
     assert by_flag["flags=allow-oom"] == {
         *("claim", "finish", "fail", "unknown", "release", "reclaim", "heartbeat", "cancel", "cleanup"),
         *("configure", "open", "refresh", "set_policy", "pause", "xcom_delete", "xcom_clear"),
-        "xcom_push_running",
+        *("xcom_push_running", "remove_schedule", "mend_schedules"),
         *("mend_edges", "mend_shard", "mend_tasks", "mend_users", "mend_xcom"),
     }
     assert by_flag.keys() == {"", "flags=allow-oom", "flags=no-writes"}

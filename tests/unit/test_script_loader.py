@@ -127,6 +127,7 @@ def test_scripts_that_only_look_are_declared_so() -> None:
     assert lookers == {
         *("explain", "failed", "get", "get_policy", "graph", "health", "result", "results", "states"),
         *("stats", "users", "workers", "xcom_pull", "xcom_pull_all"),
+        *("due_schedules", "get_schedules", "list_schedules", "repair_schedules"),
         *("repair_edges", "repair_entries", "repair_keys", "repair_shard", "repair_tasks", "repair_users"),
     }
 
