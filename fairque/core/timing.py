@@ -176,7 +176,7 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
             fire = self.after(fire)
 
     def delay_of(self, fire: int, key: str) -> int:
-        """By how many milliseconds the run of `fire` starts later: below `jitter`, and the same everywhere."""
+        """How many milliseconds later the run of `fire` starts: below `jitter`, and the same everywhere."""
         if not self.jitter:
             return 0
         digest = hashlib.blake2b(f"{fire}:{key}".encode(errors="surrogatepass"), digest_size=8).digest()
