@@ -35,13 +35,13 @@ def fires(expr: str, timezone: str, begin: str, count: int) -> list[str]:
     return found
 
 
-# What the clocks do and when (UTC), by each country's law; the instants below were worked out from these by hand.
-#   Berlin      2026-03-29 01:00, 02:00 +1    → 03:00 +2      2026-10-25 01:00, 03:00 +2  → 02:00 +1
-#   New York    2026-03-08 07:00, 02:00 -5    → 03:00 -4      2026-11-01 06:00, 02:00 -4  → 01:00 -5
-#   Lord Howe   2026-10-03 15:30, 02:00 +10½  → 02:30 +11     2026-04-04 15:00, 02:00 +11 → 01:30 +10½
-#   Auckland    2026-09-26 14:00, 02:00 +12   → 03:00 +13     2026-04-04 14:00, 03:00 +13 → 02:00 +12
-#   São Paulo   2018-11-04 03:00, 00:00 -3    → 01:00 -2      2018-02-18 02:00, 00:00 -2  → 23:00 -3
-#   Apia        2011-12-30 10:00, 00:00 -10, the 30th → 00:00 +14, the 31st
+# What the clocks do and when (UTC), by each country's law; the instants below follow from it, by hand.
+#   Berlin     2026-03-29 01:00, 02:00 +1    → 03:00 +2     2026-10-25 01:00, 03:00 +2  → 02:00 +1
+#   New York   2026-03-08 07:00, 02:00 -5    → 03:00 -4     2026-11-01 06:00, 02:00 -4  → 01:00 -5
+#   Lord Howe  2026-10-03 15:30, 02:00 +10½  → 02:30 +11    2026-04-04 15:00, 02:00 +11 → 01:30 +10½
+#   Auckland   2026-09-26 14:00, 02:00 +12   → 03:00 +13    2026-04-04 14:00, 03:00 +13 → 02:00 +12
+#   São Paulo  2018-11-04 03:00, 00:00 -3    → 01:00 -2     2018-02-18 02:00, 00:00 -2  → 23:00 -3
+#   Apia       2011-12-30 10:00, 00:00 -10 of the 30th → 00:00 +14 of the 31st
 FORWARD = [
     (BERLIN, "30 2 * * *", "2026-03-28T12:00", ["03-29 01:00", "03-30 00:30"]),
     (BERLIN, "0 30 2 * * *", "2026-03-28T12:00", ["03-29 01:00", "03-30 00:30"]),
@@ -341,7 +341,7 @@ def test_it_fires_when_one_who_watches_the_clock_would_say_so(
     name, shift = where
     begin = shift + more * MINUTE
     assume(datetime.fromtimestamp(begin, ZoneInfo(name)).second == 0)  # Monrovia was off by seconds
-    time = range(begin - DAY // 4, begin + 2 * DAY, MINUTE)  # nothing comes again after 6 hours
+    time = range(begin - 8 * HOUR, begin + 2 * DAY, MINUTE)  # no clock was put back by more
     is_periodic = "*" in {minute[0][0], hour[0][0]}
     expected = watched(name, minute[1], hour[1], time, is_periodic=is_periodic)
     found, fire = [], begin - 1
@@ -350,7 +350,7 @@ def test_it_fires_when_one_who_watches_the_clock_would_say_so(
     assert found == [fire for fire in expected if fire >= begin]
 
 
-FIELDS: list[Any] = [
+FIELDS = [
     ["*", "0", "*/7", "59", "5,50"],
     ["*", "0", "30", "*/20", "1,59"],
     ["*", "2", "0,1,2,3,23", "*/5"],
