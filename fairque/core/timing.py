@@ -84,9 +84,7 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
             jitter=_converted(to_ms, jitter, "jitter") or 0,
         )
         if timing.after(-1) is None:
-            raise ScheduleValidationError(
-                f"{expr or 'every'!r} never fires between start and end: widen them"
-            )
+            raise ScheduleValidationError(f"cron {expr!r} never fires between start and end: widen them")
         return timing
 
     @classmethod
@@ -98,7 +96,7 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
         """
         try:
             return msgspec.json.decode(data, type=cls)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeError) as error:
             raise ScheduleValidationError(f"a stored timing cannot be read: {error}") from error
 
     def encode(self) -> bytes:
@@ -176,7 +174,7 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
             fire = self.after(fire)
 
     def delay_of(self, fire: int, key: str) -> int:
-        """By how many milliseconds the run of `fire` starts later: below `jitter`, and the same everywhere."""
+        """How many milliseconds later the run of `fire` starts: below `jitter`, and the same everywhere."""
         if not self.jitter:
             return 0
         digest = hashlib.blake2b(f"{fire}:{key}".encode(errors="surrogatepass"), digest_size=8).digest()
