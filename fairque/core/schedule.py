@@ -99,6 +99,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ScheduleValidationError: A value is out of its range; the message names it.
         """
+        if isinstance(expr, Task):
+            raise ScheduleValidationError(
+                "expr is a Task: give the cron expression first, or the task by name: "
+                "add_schedule(task=…, every=…)"
+            )
         return cls(
             schedule_id=_check_schedule_id(schedule_id),
             timing=Timing.create(
@@ -330,8 +335,8 @@ def fire_times(schedule: Schedule, now: int, grace: int) -> tuple[list[int], int
     """
     first = schedule.progress.fire or 0
     count = schedule.max_catch_up if schedule.catch_up == "all" else 1
-    times = [time for time in schedule.timing.latest(first, now, count) if _due(schedule, time) <= now]
-    times = times or [first]
+    # A time less than the jitter ago may not be due yet, though later ones are: it has its turn by itself.
+    times = schedule.timing.latest(first, now - schedule.timing.jitter, count) or [first]
     if schedule.catch_up == "none" and now - _due(schedule, times[-1]) > grace:
         return [], times[-1]
     return times, times[-1]

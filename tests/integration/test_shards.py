@@ -208,7 +208,7 @@ def test_a_client_with_another_number_of_shards_is_refused(
 def test_tasks_of_a_single_shard_are_not_left_behind_by_a_client_with_several(open_queue: OpenQueue) -> None:
     single = open_queue(shards=1)
     handle = single.push(Task.create(), user_id="u")
-    with pytest.raises(ConfigurationError, match="queue.shards is 4, and the queue was used with 1"):
+    with pytest.raises(ConfigurationError, match=r"queue\.shards is 4, and the queue was used with 1"):
         open_queue(shards=4).stats()
     task = single.pop("w")
     assert task is not None
