@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 LAST = int(LONGEST) * 1000  # the last instant there is
 SHORTEST_EVERY = 100  # milliseconds
 
+_LEAST = {"every": SHORTEST_EVERY, "at": 0, "anchor": 0, "start": 0, "end": 0, "jitter": 0}
+_OPTIONS = {"cron": {"timezone", "start", "end"}, "every": {"anchor", "start", "end"}, "at": set[str]()}
+
 
 class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
     """When a schedule fires: by a cron expression, at an interval, or once. It has one of cron, every and at.
@@ -189,7 +192,7 @@ def _check_types(timing: Timing) -> None:
             raise ScheduleValidationError(
                 f"{name} must be a string, not {type(text).__name__}: {text!r}{hint}"
             )
-    for name, least in _NUMBERS.items():
+    for name, least in _LEAST.items():
         value = getattr(timing, name)
         if value is None and name != "jitter":
             continue
@@ -199,11 +202,8 @@ def _check_types(timing: Timing) -> None:
             )
 
 
-_NUMBERS = {"every": SHORTEST_EVERY, "at": 0, "anchor": 0, "start": 0, "end": 0, "jitter": 0}
-
-
 def _check_combination(timing: Timing) -> None:
-    given = [name for name in _FITTING if getattr(timing, name) is not None]
+    given = [name for name in _OPTIONS if getattr(timing, name) is not None]
     if len(given) != 1:
         raise ScheduleValidationError(
             f"give one of a cron expression, every and at, not {' and '.join(given) or 'none of them'}"
@@ -211,15 +211,12 @@ def _check_combination(timing: Timing) -> None:
     (kind,) = given
     for option in ("timezone", "anchor", "start", "end"):
         value = getattr(timing, option)
-        if value not in {None, "UTC"} and option not in _FITTING[kind]:
+        if value not in {None, "UTC"} and option not in _OPTIONS[kind]:
             raise ScheduleValidationError(f"{option} {value!r} has no meaning with {kind}: leave it out")
     if timing.start is not None and timing.end is not None and timing.end < timing.start:
         raise ScheduleValidationError(
             f"end must not be before start: {from_ms(timing.end)} is before {from_ms(timing.start)}"
         )
-
-
-_FITTING = {"cron": {"timezone", "start", "end"}, "every": {"anchor", "start", "end"}, "at": set[str]()}
 
 
 def _converted(convert: Callable[[Any, str], int], value: Any, what: str) -> int | None:

@@ -9,13 +9,9 @@ from __future__ import annotations
 import difflib
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, available_timezones
 
 from fairque.core.exceptions import ScheduleValidationError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 LONGEST_NAME = 100
 NEAR = 0.6  # how alike names must be to be suggested, of 1
@@ -46,12 +42,9 @@ def _near(name: str) -> str:
     """` (did you mean …?)`, or nothing. The city alone is near, too."""
     names = {known.lower(): known for known in available_timezones() if not known.startswith("Etc/")}
     cities = [key for key in names if key.rpartition("/")[2] == name.lower().replace(" ", "_")]
-    return _or(names[key] for key in cities or difflib.get_close_matches(name.lower(), names, 3, NEAR))
-
-
-def _or(names: Iterable[str]) -> str:
-    shown = sorted(names)[:MOST_SUGGESTED]
-    return f" (did you mean {' or '.join(shown)}?)" if shown else ""
+    near = cities or difflib.get_close_matches(name.lower(), names, MOST_SUGGESTED, NEAR)
+    shown = " or ".join(sorted(names[key] for key in near)[:MOST_SUGGESTED])
+    return f" (did you mean {shown}?)" if shown else ""
 
 
 def wall(zone: ZoneInfo, second: int) -> datetime:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
@@ -19,13 +22,15 @@ BERLIN, NEW_YORK = "Europe/Berlin", "America/New_York"
 LORD_HOWE, AUCKLAND = "Australia/Lord_Howe", "Pacific/Auckland"
 SAO_PAULO, APIA = "America/Sao_Paulo", "Pacific/Apia"
 
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
 
 def seconds(text: str) -> int:
     return int(datetime.fromisoformat(text + "+00:00").timestamp())
 
 
 def fires(expr: str, timezone: str, begin: str, count: int) -> list[str]:
-    """The next fire times as `month-day hour:minute[:second]` in UTC, with seconds only where there are any."""
+    """The next fire times in UTC as `month-day hour:minute[:second]`."""
     found, second = [], seconds(begin)
     for _ in range(count):
         fire = cron_after(expr, timezone, second)
@@ -279,9 +284,15 @@ def test_an_unknown_zone_is_refused_with_those_that_are_near(name: str, message:
     assert len(str(raised.value)) < 400
 
 
+def test_zones_are_known_where_the_system_has_no_data() -> None:
+    ask = "from fairque.core.cron import cron_after; print(cron_after('0 9 * * *', 'Europe/Berlin', 0))"
+    bare = {**os.environ, "PYTHONTZPATH": ""}
+    other = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, env=bare)
+    assert int(other.stdout) == 8 * HOUR
+
+
 # --- against a clock that is watched minute by minute -------------------------------------------------
 
-MINUTE, HOUR, DAY = 60, 3600, 86_400
 STEP = 10 * DAY
 ZONES = sorted(
     name for name in available_timezones() if not name.startswith(("Etc/", "localtime", "Factory"))
