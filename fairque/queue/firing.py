@@ -10,7 +10,9 @@ from fairque.core.keys import escape, member
 from fairque.core.schedule import Schedule, due_of, fire_times, record_of, task_id_of
 from fairque.utils.meanings import refusal_in
 
-MOST_TASKS = 200  # of one script, to bound how long the server is busy with it
+# Of one script, to bound how long the server is busy with it, and what it is sent.
+MOST_TASKS = 200
+MOST_BYTES = 1024 * 1024
 AGAIN_MS = 60_000  # until a schedule is looked at again that could not be read
 
 
@@ -48,6 +50,11 @@ class Shot(msgspec.Struct, frozen=True):
             given += (escape(task_id), record)
         return given
 
+    @property
+    def size(self) -> int:
+        """The bytes of its tasks."""
+        return sum(map(len, self.tasks.values()))
+
     def hit(self, reply: int | bytes) -> Shot:
         """With what fire.lua said."""
         if isinstance(reply, bytes):
@@ -66,7 +73,8 @@ def aim(schedule: Schedule, now: int, grace: int) -> Shot:
     if schedule.defect:
         return Shot(schedule, (str(schedule.progress.fire), str(now + AGAIN_MS)), {}, schedule.defect)
     times, last = fire_times(schedule, now, grace)
-    times = times[:MOST_TASKS]  # the others follow: the next fire time is due then
+    most = min(MOST_TASKS, MOST_BYTES // (len(schedule.task.body or b"") + 1))
+    times = times[: max(1, most)]  # the others follow: the next fire time is due then
     following = schedule.timing.after(times[-1] if times else last)
     tasks = {task_id_of(schedule, time): record_of(schedule, time, now) for time in times}
     return Shot(schedule, due_of(schedule, following), tasks)
@@ -74,11 +82,11 @@ def aim(schedule: Schedule, now: int, grace: int) -> Shot:
 
 def at_once(shots: list[Shot]) -> list[Shot]:
     """As many of the shots as one script takes: at least one."""
-    size = 0
-    for number, shot in enumerate(shots):
-        size += len(shot.tasks)
-        if number and size > MOST_TASKS:
-            return shots[:number]
+    number, size = 0, 0
+    for place, shot in enumerate(shots):
+        number, size = number + len(shot.tasks), size + shot.size
+        if place and (number > MOST_TASKS or size > MOST_BYTES):
+            return shots[:place]
     return shots
 
 

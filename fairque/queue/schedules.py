@@ -33,7 +33,7 @@ from fairque.queue.replies import groups
 from fairque.utils.meanings import refusal_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fairque.core.calls import Call, Flow
     from fairque.core.config import QueueConfig
@@ -129,8 +129,7 @@ class ScheduleCommands(Commands):
             ScheduleValidationError: One would never fire.
         """
         added: list[Schedule] = []
-        for start in range(0, len(schedules), CHUNK):
-            chunk = [self._encoded(schedule) for schedule in schedules[start : start + CHUNK]]
+        for chunk in _chunks([self._encoded(schedule) for schedule in schedules]):
             added += yield from self._add_some(chunk, replace=replace, declared=declared)
         return added
 
@@ -168,9 +167,11 @@ class ScheduleCommands(Commands):
 
         Raises:
             ScheduleNotFoundError: There is none.
+            ScheduleValidationError: What is stored of it cannot be read.
         """
         for _ in range(CHANGES):
             now, known = yield from self._found(user_id, schedule_id)
+            _refuse_unreadable(known)
             new = self._encoded(change(known))
             new = _settled(new, known, now)
             if (yield self._put([(new, known)]))[0]:
@@ -298,8 +299,7 @@ class ScheduleCommands(Commands):
         name = f"{schedule_id}@{new_id()}"
         for _ in range(CHANGES):
             now, known = yield from self._found(user_id, schedule_id)
-            if known.defect:
-                raise ScheduleValidationError(known.defect)
+            _refuse_unreadable(known)
             shot = Shot(known, ("", ""), {name: record_of(known, now, now)})
             reply = yield self._call("fire", (options, *shot.arguments), lambda reply: reply[0])
             if isinstance(reply, bytes):
@@ -313,6 +313,19 @@ class ScheduleCommands(Commands):
         now, pause, *due = reply
         schedules = [self._read(name, fields) for name, fields in groups(due, 2)]
         return now, None if pause < 0 else pause / 1000, schedules
+
+
+def _chunks(schedules: list[Schedule]) -> Iterator[list[Schedule]]:
+    chunk: list[Schedule] = []
+    size = 0
+    for schedule in schedules:
+        size += len(schedule.task.body or b"")
+        if chunk and (len(chunk) == CHUNK or size > PAGE_BYTES):
+            yield chunk
+            chunk, size = [], len(schedule.task.body or b"")
+        chunk.append(schedule)
+    if chunk:
+        yield chunk
 
 
 def _is_same(known: Schedule, given: Schedule) -> bool:
@@ -348,6 +361,11 @@ def _refuse_twins(schedules: Sequence[Schedule]) -> None:
         if name in seen:
             raise ScheduleValidationError(f"schedule {name[1]!r} of user {name[0]!r} is given twice")
         seen.add(name)
+
+
+def _refuse_unreadable(schedule: Schedule) -> None:
+    if schedule.defect:
+        raise ScheduleValidationError(f"{schedule.defect}; remove it, or replace it")
 
 
 def _refuse_ended(schedule: Schedule) -> None:

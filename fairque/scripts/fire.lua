@@ -90,6 +90,10 @@ local function push_all(shot)
 end
 
 local function shoot(shot)
+  local is_repeat = opts.by_hand and redis.call('EXISTS', root .. 'task:' .. shot.user .. ':' .. shot.tasks[1].id) == 1
+  if is_repeat then
+    return 1 -- its reply was lost
+  end
   if shot.error == '' and is_overlapping(shot) then
     redis.call('HINCRBY', shot.key, 'skipped', #shot.tasks)
     return 0
