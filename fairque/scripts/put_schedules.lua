@@ -17,7 +17,7 @@ for i = 2, #ARGV, 8 do
   local key = root .. 'schedule:' .. member
   local known = redis.call('HMGET', key, 'revision', 'fire')
   done[#done + 1] = 1
-  if (known[1] or '') == seen and (known[2] or '') == seen_fire then
+  if (known[1] or '') == seen and time_in(known[2]) == seen_fire then
     redis.call('HSETNX', key, 'created_at', now)
     redis.call('HSET', key, 'revision', revision, 'definition', definition, 'task', record)
     redis.call('ZADD', root .. 'schedule_index', 0, member)
