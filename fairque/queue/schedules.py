@@ -196,7 +196,8 @@ class ScheduleCommands(Commands):
             seen = known.progress if known else Progress()
             args += (member_of(new), seen.revision, "" if seen.fire is None else str(seen.fire))
             record = record_of(new, 0, 0)
-            args += (new.progress.revision, encode_definition(new), record, *due_of(new, new.progress.fire))
+            args += (new.progress.revision, encode_definition(new), record)
+            args += (*due_of(new, new.progress.fire), new.progress.created_at)
         return self._call("put_schedules", args, lambda reply: [flag == 1 for flag in reply])
 
     # --- looking ---
@@ -333,10 +334,11 @@ def _settled(given: Schedule, known: Schedule | None, now: int) -> Schedule:
         timing, goes_on = known.timing, known.active
     else:
         timing, goes_on = given.timing.anchored(_anchor(given, known) or now), False
-    progress = known.progress if known else Progress(created_at=now)
+    progress = known.progress if known else Progress()
     fire = progress.fire if goes_on else timing.after(now)
     fire = fire if given.active else None
-    progress = msgspec.structs.replace(progress, revision=new_id(), fire=fire)
+    created = now if progress.created_at is None else progress.created_at
+    progress = msgspec.structs.replace(progress, revision=new_id(), fire=fire, created_at=created)
     return msgspec.structs.replace(given, timing=timing, progress=progress)
 
 
