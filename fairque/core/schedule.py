@@ -350,7 +350,8 @@ def fire_times(schedule: Schedule, now: int, grace: int) -> tuple[list[int], int
 
 
 def _is_in_time(schedule: Schedule, fire: int, now: int, grace: int) -> bool:
-    return now - _due(schedule, fire) <= grace
+    """Its jitter may let any run be so late, and one that is held back may hold back others."""
+    return now - fire <= schedule.timing.jitter + grace
 
 
 def _latest_due(schedule: Schedule, first: int, now: int, count: int) -> list[int]:
