@@ -12,7 +12,7 @@ from fairque.utils.meanings import refusal_in
 
 # Of one script, to bound how long the server is busy with it, and what it is sent.
 MOST_TASKS = 200
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = 4 * 1024 * 1024
 AGAIN_MS = 60_000  # until a schedule is looked at again that could not be read
 
 
@@ -23,6 +23,7 @@ class Shot(msgspec.Struct, frozen=True):
         schedule: As it was seen.
         following: Its next fire time, and when that is due, as the scripts take them.
         tasks: Records by the ids of the tasks.
+        last: The last fire time that is dealt with.
         problem: Why there are none; later, why they could not be pushed.
         pushed: How many were; None where somebody else was faster.
     """
@@ -30,6 +31,7 @@ class Shot(msgspec.Struct, frozen=True):
     schedule: Schedule
     following: tuple[str, str]
     tasks: dict[str, bytes]
+    last: int | None = None
     problem: str = ""
     pushed: int | None = 0
 
@@ -45,7 +47,7 @@ class Shot(msgspec.Struct, frozen=True):
             self.schedule.overlap,
             *self.following,
         ]
-        given += (self.problem, len(self.tasks))
+        given += ("" if self.last is None else str(self.last), self.problem, len(self.tasks))
         for task_id, record in self.tasks.items():
             given += (escape(task_id), record)
         return given
@@ -70,23 +72,34 @@ def aim(schedule: Schedule, now: int, grace: int) -> Shot:
         now: The server's time, in milliseconds.
         grace: Milliseconds by which a fire time may be late before it counts as missed.
     """
+    fire = schedule.progress.fire
     if schedule.defect:
-        return Shot(schedule, (str(schedule.progress.fire), str(now + AGAIN_MS)), {}, schedule.defect)
+        again = ("", "") if fire is None else (str(fire), str(now + AGAIN_MS))
+        return Shot(schedule, again, {}, problem=schedule.defect)
+    if fire is None or fire > now:  # spoilt by hand
+        following = schedule.timing.after(now) if fire is None else fire
+        return Shot(schedule, due_of(schedule, following), {}, problem="it was due without a fire time")
     times, last = fire_times(schedule, now, grace)
-    most = min(MOST_TASKS, MOST_BYTES // (len(schedule.task.body or b"") + 1))
-    times = times[: max(1, most)]  # the others follow: the next fire time is due then
-    following = schedule.timing.after(times[-1] if times else last)
+    if times:
+        times = times[: _most_tasks(schedule)]  # the others follow: the next fire time is due then
+        last = times[-1]
     tasks = {task_id_of(schedule, time): record_of(schedule, time, now) for time in times}
-    return Shot(schedule, due_of(schedule, following), tasks)
+    return Shot(schedule, due_of(schedule, schedule.timing.after(last)), tasks, last)
+
+
+def _most_tasks(schedule: Schedule) -> int:
+    size = len(schedule.task.body or b"")
+    return max(1, min(MOST_TASKS, MOST_BYTES // max(size, 1)))
 
 
 def at_once(shots: list[Shot]) -> list[Shot]:
     """As many of the shots as one script takes: at least one."""
-    number, size = 0, 0
-    for place, shot in enumerate(shots):
-        number, size = number + len(shot.tasks), size + shot.size
-        if place and (number > MOST_TASKS or size > MOST_BYTES):
-            return shots[:place]
+    tasks = size = 0
+    for number, shot in enumerate(shots):
+        tasks += len(shot.tasks)
+        size += sum(map(len, shot.tasks.values()))
+        if number and (tasks > MOST_TASKS or size > MOST_BYTES):
+            return shots[:number]
     return shots
 
 

@@ -14,6 +14,8 @@ from fairque.queue.handle import AsyncTaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle
 from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager
+from fairque.scheduler.async_scheduler import AsyncTaskScheduler
+from fairque.scheduler.scheduler import TaskScheduler
 
 T = TypeVar("T")
 
@@ -85,6 +87,17 @@ def open_face(face: str, config: FairQueueConfig) -> TaskQueue:
     if face == "blocking":
         return TaskQueue(config)
     return cast("TaskQueue", _DrivenQueue(config))
+
+
+def open_scheduler(queue: TaskQueue) -> TaskScheduler:
+    """A scheduler of the queue's face, to be used as a `TaskScheduler`."""
+    if not isinstance(queue, _DrivenQueue):
+        return TaskScheduler(queue)
+
+    async def make() -> AsyncTaskScheduler:
+        return AsyncTaskScheduler(queue._target)
+
+    return cast("TaskScheduler", _Driven(queue._loop, queue._loop.run(make())))
 
 
 class Background(threading.Thread):
