@@ -97,7 +97,7 @@ def at_once(shots: list[Shot]) -> list[Shot]:
     tasks = size = 0
     for number, shot in enumerate(shots):
         tasks += len(shot.tasks)
-        size += sum(map(len, shot.tasks.values()))
+        size += shot.size
         if number and (tasks > MOST_TASKS or size > MOST_BYTES):
             return shots[:number]
     return shots

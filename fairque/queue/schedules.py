@@ -171,7 +171,6 @@ class ScheduleCommands(Commands):
         """
         for _ in range(CHANGES):
             now, known = yield from self._found(user_id, schedule_id)
-            _refuse_unreadable(known)
             new = self._encoded(change(known))
             new = _settled(new, known, now)
             _refuse_ended(new, known)
@@ -301,7 +300,8 @@ class ScheduleCommands(Commands):
         name = f"{schedule_id}@{new_id()}"
         for _ in range(CHANGES):
             now, known = yield from self._found(user_id, schedule_id)
-            _refuse_unreadable(known)
+            if known.defect:
+                raise ScheduleValidationError(known.defect)
             shot = Shot(known, ("", ""), {name: record_of(known, now, now)})
             reply = yield self._call("fire", (options, *shot.arguments), lambda reply: reply[0])
             if isinstance(reply, bytes):
@@ -315,19 +315,6 @@ class ScheduleCommands(Commands):
         now, pause, *due = reply
         schedules = [self._read(name, fields) for name, fields in groups(due, 2)]
         return now, None if pause < 0 else pause / 1000, schedules
-
-
-def _chunks(schedules: list[Schedule]) -> Iterator[list[Schedule]]:
-    chunk: list[Schedule] = []
-    size = 0
-    for schedule in schedules:
-        size += len(schedule.task.body or b"")
-        if chunk and (len(chunk) == CHUNK or size > PAGE_BYTES):
-            yield chunk
-            chunk, size = [], len(schedule.task.body or b"")
-        chunk.append(schedule)
-    if chunk:
-        yield chunk
 
 
 def _is_same(known: Schedule, given: Schedule) -> bool:
