@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext, TaskInterrupted, current_task
@@ -52,14 +53,10 @@ from fairque.core.retry import Retry
 from fairque.core.task_graph import GraphNode, TaskGraph
 from fairque.core.xcom import xcom_pull, xcom_push, xcom_task
 from fairque.decorator import task
-from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle, PipelineProgress
-from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager, XComManager
-from fairque.worker.async_worker import AsyncWorker
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
-from fairque.worker.worker import Worker
 
 if TYPE_CHECKING:
     from fairque.core.config import (
@@ -74,6 +71,10 @@ if TYPE_CHECKING:
         load_scheduler_config,
         load_worker_config,
     )
+    from fairque.queue.async_queue import AsyncTaskQueue
+    from fairque.queue.queue import TaskQueue
+    from fairque.worker.async_worker import AsyncWorker
+    from fairque.worker.worker import Worker
 
 __version__ = "0.1.0"
 
@@ -164,10 +165,17 @@ __all__ = [
 ]
 
 
+# What needs redis or pydantic loads when it is first asked for: both take longer than all the rest, and a
+# module of tasks, in a process that only runs them, needs neither.
+_HOMES = {
+    "AsyncTaskQueue": "fairque.queue.async_queue",
+    "AsyncWorker": "fairque.worker.async_worker",
+    "TaskQueue": "fairque.queue.queue",
+    "Worker": "fairque.worker.worker",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """The configuration loads when it is first asked for: pydantic takes longer than all the rest."""
     if name not in __all__:
         raise AttributeError(f"module 'fairque' has no attribute {name!r}")
-    from fairque.core import config  # noqa: PLC0415 - see above
-
-    return getattr(config, name)
+    return getattr(import_module(_HOMES.get(name, "fairque.core.config")), name)

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -12,26 +12,16 @@ import pytest
 from fairque import FairQueueConfig, TaskQueue, TaskState, __version__
 from fairque.utils.embedded import EmbeddedServer
 from tests.support import worker_tasks as tasks
+from tests.support.prepared import Prepared
 
-ROOT = Path(__file__).parent.parent.parent
 TASKS = "tests.support.worker_tasks"
 
 Run: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    def run_it(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "fairque", *arguments],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    return run_it
+def run(prepared: Prepared) -> Run:
+    return functools.partial(prepared.run, "fairque")
 
 
 @pytest.fixture

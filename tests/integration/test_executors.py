@@ -31,7 +31,7 @@ from fairque import (
 )
 from tests.support import executor_tasks as tasks
 from tests.support import worker_tasks
-from tests.support.processes import ROOT
+from tests.support.prepared import ROOT
 from tests.support.waiting import until
 
 StartWorker: TypeAlias = Callable[..., Worker]
