@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
 from fairque.core.config import FairQueueConfig
@@ -98,6 +98,17 @@ def open_scheduler(queue: TaskQueue) -> TaskScheduler:
         return AsyncTaskScheduler(queue._target)
 
     return cast("TaskScheduler", _Driven(queue._loop, queue._loop.run(make())))
+
+
+def each(queue: TaskQueue, method: str, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """What the method answers to each of these calls; `AsyncTaskQueue` gets them all at once."""
+    if not isinstance(queue, _Driven):
+        return [getattr(queue, method)(*arguments) for arguments in calls]
+
+    async def gather() -> list[Any]:
+        return await asyncio.gather(*(getattr(queue._target, method)(*arguments) for arguments in calls))
+
+    return queue._loop.run(gather())
 
 
 class Background(threading.Thread):
