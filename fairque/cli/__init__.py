@@ -15,18 +15,24 @@ from fairque.cli.demo import demo
 from fairque.cli.graph import graph
 from fairque.cli.looking import explain, stats, users
 from fairque.cli.repair import repair
+from fairque.cli.schedule import schedule
+from fairque.cli.scheduler import scheduler
 from fairque.cli.simulate import simulate
 from fairque.cli.user import pause, resume, user
 from fairque.cli.worker import worker
 from fairque.core.exceptions import FairQueueError
+
+ORDER = (
+    *("dev", "worker", "scheduler", "schedule", "stats", "users", "user", "explain", "graph"),
+    *("pause", "resume", "repair", "acl"),
+)
 
 
 class InOrder(TyperGroup):
     """Shows the commands in this order; typer would put the groups first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume", "repair", "acl")
-        return sorted(super().list_commands(ctx), key=lambda name: first.index(name) if name in first else 99)
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else 99)
 
 
 app = typer.Typer(
@@ -69,6 +75,7 @@ def _root(
 # One line each in the list of commands, where the first sentence of their help would be cut off.
 IN_SHORT: dict[Callable[..., None], str] = {
     worker: "Run tasks until stopped.",
+    scheduler: "Fire schedules until stopped.",
     stats: "Show where the tasks are, and whether users are served fairly.",
     users: "Show the users: what waits, what was served, what holds it back.",
     explain: "Tell why a task is not running, and when it may start.",
@@ -83,3 +90,4 @@ IN_SHORT: dict[Callable[..., None], str] = {
 for command, short in IN_SHORT.items():
     app.command(short_help=short)(command)
 app.add_typer(user, short_help="Show, set or clear one user's share and limits; pause the user.")
+app.add_typer(schedule, short_help="Push tasks at certain times: add, list, pause, trigger, remove.")
