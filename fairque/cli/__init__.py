@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from fairque import __version__
 from fairque.cli.acl import acl
 from fairque.cli.demo import demo
+from fairque.cli.dev import dev
 from fairque.cli.graph import graph
 from fairque.cli.looking import explain, stats, users
 from fairque.cli.repair import repair
@@ -74,6 +75,7 @@ def _root(
 
 # One line each in the list of commands, where the first sentence of their help would be cut off.
 IN_SHORT: dict[Callable[..., None], str] = {
+    dev: "Run a server, a worker and a scheduler that start anew when the code changes.",
     worker: "Run tasks until stopped.",
     scheduler: "Fire schedules until stopped.",
     stats: "Show where the tasks are, and whether users are served fairly.",
