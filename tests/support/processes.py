@@ -54,20 +54,29 @@ def fork_prepared(main: Callable[..., None], *arguments: Any) -> multiprocessing
 
 
 class Command:
-    """`fairque worker` as a process of its own, with its log in a file.
+    """A command that runs for long, as `fairque worker`, as a process of its own, with its log in a file.
 
     Args:
         log: The file.
-        arguments: What follows `fairque worker`.
-        modules: Where tasks are found besides the project's folder.
+        arguments: What follows the verb.
+        modules: Where tasks are found besides the current folder.
+        verb: Which command.
+        cwd: The current folder.
     """
 
-    def __init__(self, log: Path, *arguments: str, modules: Path | None = None) -> None:
+    def __init__(
+        self,
+        log: Path,
+        *arguments: str,
+        modules: Path | None = None,
+        verb: str = "worker",
+        cwd: Path = ROOT,
+    ) -> None:
         self._log = log
         with log.open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fairque", "worker", *arguments],
-                cwd=ROOT,
+                [sys.executable, "-m", "fairque", verb, *arguments],
+                cwd=cwd,
                 env={**os.environ, "PYTHONPATH": str(modules or "")},
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
