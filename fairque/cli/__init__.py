@@ -75,7 +75,7 @@ def _root(
 
 # One line each in the list of commands, where the first sentence of their help would be cut off.
 IN_SHORT: dict[Callable[..., None], str] = {
-    dev: "Run a server, a worker and a scheduler that start anew when the code changes.",
+    dev: "Run server, worker and scheduler; start anew on changes.",
     worker: "Run tasks until stopped.",
     scheduler: "Fire schedules until stopped.",
     stats: "Show where the tasks are, and whether users are served fairly.",
