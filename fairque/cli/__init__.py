@@ -84,7 +84,7 @@ IN_SHORT: dict[Callable[..., None], str] = {
     graph: "Show what depends on a task, and what it depends on.",
     pause: "Start no more tasks of anybody, say during a migration.",
     resume: "Let a paused queue go on.",
-    acl: "Print the ACL rule for a user of the server with the least rights.",
+    acl: "Print the ACL rule for a server's user with the least rights.",
     repair: "Make the queue whole again after a loss of data.",
     demo: "Watch real work of many users finish in fair order.",
     simulate: "Try out on paper what fair order does to your users' waits.",
