@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import ast
 import sys
+import threading
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from fairque import Pipeline, TaskQueue, Worker, task
+
+# Before 3.11.8 CPython's ast.parse can trip over another thread's, with a SystemError (gh-106905).
+parsing = threading.Lock()
 
 
 @dataclass
@@ -33,7 +37,9 @@ class Summary:
 def parse(path: str) -> Parsed:
     source = Path(path).read_text(encoding="utf-8")
     names: list[str] = []
-    for node in ast.walk(ast.parse(source)):
+    with parsing:
+        tree = ast.parse(source)
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name.partition(".")[0] for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

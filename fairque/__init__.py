@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext, TaskInterrupted, current_task
@@ -56,16 +57,10 @@ from fairque.core.schedule import Schedule
 from fairque.core.task_graph import GraphNode, TaskGraph
 from fairque.core.xcom import xcom_pull, xcom_push, xcom_task
 from fairque.decorator import task
-from fairque.queue.async_queue import AsyncTaskQueue
 from fairque.queue.handle import AsyncTaskHandle, TaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle, PipelineHandle, PipelineProgress
-from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager, XComManager
-from fairque.scheduler.async_scheduler import AsyncTaskScheduler
-from fairque.scheduler.scheduler import TaskScheduler
-from fairque.worker.async_worker import AsyncWorker
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
-from fairque.worker.worker import Worker
 
 if TYPE_CHECKING:
     from fairque.core.config import (
@@ -80,6 +75,12 @@ if TYPE_CHECKING:
         load_scheduler_config,
         load_worker_config,
     )
+    from fairque.queue.async_queue import AsyncTaskQueue
+    from fairque.queue.queue import TaskQueue
+    from fairque.scheduler.async_scheduler import AsyncTaskScheduler
+    from fairque.scheduler.scheduler import TaskScheduler
+    from fairque.worker.async_worker import AsyncWorker
+    from fairque.worker.worker import Worker
 
 __version__ = "0.1.0"
 
@@ -176,10 +177,19 @@ __all__ = [
 ]
 
 
+# What needs redis or pydantic loads when it is first asked for: both take longer than all the rest, and a
+# module of tasks, in a process that only runs them, needs neither.
+_HOMES = {
+    "AsyncTaskQueue": "fairque.queue.async_queue",
+    "AsyncTaskScheduler": "fairque.scheduler.async_scheduler",
+    "AsyncWorker": "fairque.worker.async_worker",
+    "TaskQueue": "fairque.queue.queue",
+    "TaskScheduler": "fairque.scheduler.scheduler",
+    "Worker": "fairque.worker.worker",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """The configuration loads when it is first asked for: pydantic takes longer than all the rest."""
     if name not in __all__:
         raise AttributeError(f"module 'fairque' has no attribute {name!r}")
-    from fairque.core import config  # noqa: PLC0415 - see above
-
-    return getattr(config, name)
+    return getattr(import_module(_HOMES.get(name, "fairque.core.config")), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
@@ -124,6 +125,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             ScheduleValidationError: One is unknown or out of its range; the message names it.
         """
+        if self.defect:
+            raise ScheduleValidationError(
+                f"schedule {self.schedule_id!r} cannot be changed: {self.defect}; add_schedule with "
+                "replace=True puts a whole one in its place"
+            )
         unknown = sorted(changes.keys() - _CHANGEABLE)
         if unknown:
             raise ScheduleValidationError(
@@ -141,7 +147,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
             "task": self.task,
         }
         if changes.keys() & _TIMES:
-            settings |= dict.fromkeys(_TIMES) | ({"timezone": "UTC"} if "expr" not in changes else {})
+            settings |= dict.fromkeys(_TIMES)
+            # What has no meaning with the new times goes with the old ones.
+            settings |= {} if changes.get("expr") else {"timezone": "UTC"}
+            settings |= {} if changes.get("at") is None else {"start": None, "end": None}
         kept = {name: getattr(self, name) for name in _SETTINGS}
         new = Schedule.create(
             **(settings | kept | changes),
@@ -334,12 +343,31 @@ def fire_times(schedule: Schedule, now: int, grace: int) -> tuple[list[int], int
         grace: Milliseconds by which a fire time may be late before it counts as missed.
     """
     first = schedule.progress.fire or 0
-    count = schedule.max_catch_up if schedule.catch_up == "all" else 1
-    # A time less than the jitter ago may not be due yet, though later ones are: it has its turn by itself.
-    times = schedule.timing.latest(first, now - schedule.timing.jitter, count) or [first]
-    if schedule.catch_up == "none" and now - _due(schedule, times[-1]) > grace:
+    if schedule.catch_up == "all":
+        times = _latest_due(schedule, first, now, schedule.max_catch_up)
+    elif _is_in_time(schedule, first, now, grace):
+        times = [first]  # and the next one after it
+    else:
+        times = _latest_due(schedule, first, now, 1)
+    if schedule.catch_up == "none" and not _is_in_time(schedule, times[-1], now, grace):
         return [], times[-1]
     return times, times[-1]
+
+
+def _is_in_time(schedule: Schedule, fire: int, now: int, grace: int) -> bool:
+    """Its jitter may let any run be so late, and one that is held back may hold back others."""
+    return now - fire <= schedule.timing.jitter + grace
+
+
+def _latest_due(schedule: Schedule, first: int, now: int, count: int) -> list[int]:
+    """The last `count` fire times that are due; one that its jitter holds back holds back what follows it."""
+    timing = schedule.timing
+    for until in (now, now - timing.jitter):
+        times = timing.latest(first, until, count)
+        due = list(takewhile(lambda time: _due(schedule, time) <= now, times))
+        if due:
+            return due
+    return [first]
 
 
 def _due(schedule: Schedule, fire: int) -> int:
@@ -395,7 +423,10 @@ def _check_task(task: object, user_id: str | None) -> Task[Any]:
             "Task.create(…); for a pipeline, schedule a task that pushes it"
         )
     if user_id is not None:
-        task = task.with_options(user_id=user_id)
+        try:
+            task = task.with_options(user_id=user_id)
+        except TaskValidationError as error:
+            raise ScheduleValidationError(str(error)) from None
     if task.user_id is None:
         raise ScheduleValidationError("the task has no user: give user_id, or task.with_options(user_id=…)")
     for has_it, what, advice in _cannot_be_scheduled(task):
@@ -441,7 +472,7 @@ def _check_metadata(given: object) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise ScheduleValidationError(f"metadata must be a mapping, not {type(given).__name__}: {given!r}")
     try:
-        text = msgspec.json.encode(given)
+        text = msgspec.json.encode(dict(given))
     except (TypeError, ValueError, RecursionError, OverflowError, msgspec.MsgspecError) as error:
         raise ScheduleValidationError(f"metadata cannot be carried as JSON: {error}") from None
     if len(text) > LARGEST_METADATA:

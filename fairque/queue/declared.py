@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fairque.core.calls import Wait
 from fairque.core.exceptions import ServerError
 from fairque.core.registry import registry
+from fairque.queue.schedules import refuse_twins
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,11 +27,14 @@ def declared_schedules(configured: Iterable[Schedule] = ()) -> list[Schedule]:
     """The schedules of all task functions that are registered, and those of a configuration.
 
     Raises:
-        ScheduleValidationError: A function that is to be scheduled needs arguments.
+        ScheduleValidationError: A function that is to be scheduled needs arguments, or two of a user's
+            schedules have one id.
     """
     functions = [registry.get(name) for name in registry.names()]
     found = [function.scheduled() for function in functions]
-    return [*(schedule for schedule in found if schedule is not None), *configured]
+    declared = [*(schedule for schedule in found if schedule is not None), *configured]
+    refuse_twins(declared)
+    return declared
 
 
 def declare(commands: QueueCommands, schedules: Iterable[Schedule]) -> Flow[None]:

@@ -10,7 +10,9 @@ from fairque.core.keys import escape, member
 from fairque.core.schedule import Schedule, due_of, fire_times, record_of, task_id_of
 from fairque.utils.meanings import refusal_in
 
-MOST_TASKS = 200  # of one script, to bound how long the server is busy with it
+# Of one script, to bound how long the server is busy with it, and what it is sent.
+MOST_TASKS = 200
+MOST_BYTES = 4 * 1024 * 1024
 AGAIN_MS = 60_000  # until a schedule is looked at again that could not be read
 
 
@@ -21,6 +23,7 @@ class Shot(msgspec.Struct, frozen=True):
         schedule: As it was seen.
         following: Its next fire time, and when that is due, as the scripts take them.
         tasks: Records by the ids of the tasks.
+        last: The last fire time that is dealt with.
         problem: Why there are none; later, why they could not be pushed.
         pushed: How many were; None where somebody else was faster.
     """
@@ -28,6 +31,7 @@ class Shot(msgspec.Struct, frozen=True):
     schedule: Schedule
     following: tuple[str, str]
     tasks: dict[str, bytes]
+    last: int | None = None
     problem: str = ""
     pushed: int | None = 0
 
@@ -43,10 +47,15 @@ class Shot(msgspec.Struct, frozen=True):
             self.schedule.overlap,
             *self.following,
         ]
-        given += (self.problem, len(self.tasks))
+        given += ("" if self.last is None else str(self.last), self.problem, len(self.tasks))
         for task_id, record in self.tasks.items():
             given += (escape(task_id), record)
         return given
+
+    @property
+    def size(self) -> int:
+        """The bytes of its tasks."""
+        return sum(map(len, self.tasks.values()))
 
     def hit(self, reply: int | bytes) -> Shot:
         """With what fire.lua said."""
@@ -63,21 +72,33 @@ def aim(schedule: Schedule, now: int, grace: int) -> Shot:
         now: The server's time, in milliseconds.
         grace: Milliseconds by which a fire time may be late before it counts as missed.
     """
+    fire = schedule.progress.fire
     if schedule.defect:
-        return Shot(schedule, (str(schedule.progress.fire), str(now + AGAIN_MS)), {}, schedule.defect)
+        again = ("", "") if fire is None else (str(fire), str(now + AGAIN_MS))
+        return Shot(schedule, again, {}, problem=schedule.defect)
+    if fire is None or fire > now:  # spoilt by hand
+        following = schedule.timing.after(now) if fire is None else fire
+        return Shot(schedule, due_of(schedule, following), {}, problem="it was due without a fire time")
     times, last = fire_times(schedule, now, grace)
-    times = times[:MOST_TASKS]  # the others follow: the next fire time is due then
-    following = schedule.timing.after(times[-1] if times else last)
+    if times:
+        times = times[: _most_tasks(schedule)]  # the others follow: the next fire time is due then
+        last = times[-1]
     tasks = {task_id_of(schedule, time): record_of(schedule, time, now) for time in times}
-    return Shot(schedule, due_of(schedule, following), tasks)
+    return Shot(schedule, due_of(schedule, schedule.timing.after(last)), tasks, last)
+
+
+def _most_tasks(schedule: Schedule) -> int:
+    size = len(schedule.task.body or b"")
+    return max(1, min(MOST_TASKS, MOST_BYTES // max(size, 1)))
 
 
 def at_once(shots: list[Shot]) -> list[Shot]:
     """As many of the shots as one script takes: at least one."""
-    size = 0
+    tasks = size = 0
     for number, shot in enumerate(shots):
-        size += len(shot.tasks)
-        if number and size > MOST_TASKS:
+        tasks += len(shot.tasks)
+        size += shot.size
+        if number and (tasks > MOST_TASKS or size > MOST_BYTES):
             return shots[:number]
     return shots
 

@@ -33,7 +33,7 @@ from fairque.queue.replies import groups
 from fairque.utils.meanings import refusal_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fairque.core.calls import Call, Flow
     from fairque.core.config import QueueConfig
@@ -58,7 +58,7 @@ def add_all(commands: QueueCommands, schedules: Iterable[Schedule], *, replace: 
         if not isinstance(schedule, Schedule):
             raise ScheduleValidationError(f"add_schedules takes Schedules, not {type(schedule).__name__}")
         by_shard[commands.of(schedule.user_id)].append(place)
-    _refuse_twins(given)
+    refuse_twins(given)
     added: dict[int, Schedule] = {}
     for shard, places in by_shard.items():
         new = yield from shard.schedules.add([given[place] for place in places], replace=replace)
@@ -129,8 +129,7 @@ class ScheduleCommands(Commands):
             ScheduleValidationError: One would never fire.
         """
         added: list[Schedule] = []
-        for start in range(0, len(schedules), CHUNK):
-            chunk = [self._encoded(schedule) for schedule in schedules[start : start + CHUNK]]
+        for chunk in _chunks([self._encoded(schedule) for schedule in schedules]):
             added += yield from self._add_some(chunk, replace=replace, declared=declared)
         return added
 
@@ -150,8 +149,8 @@ class ScheduleCommands(Commands):
                 if known is not None and declared:
                     given = msgspec.structs.replace(given, active=known.active)
                 new = _settled(given, known, now)
-                if known is None and not declared:
-                    _refuse_ended(new)
+                if not declared:
+                    _refuse_ended(new, known)
                 changes[place] = new, known
             done = yield self._put(changes.values())
             added |= {
@@ -168,11 +167,13 @@ class ScheduleCommands(Commands):
 
         Raises:
             ScheduleNotFoundError: There is none.
+            ScheduleValidationError: What is stored of it cannot be read.
         """
         for _ in range(CHANGES):
             now, known = yield from self._found(user_id, schedule_id)
             new = self._encoded(change(known))
             new = _settled(new, known, now)
+            _refuse_ended(new, known)
             if (yield self._put([(new, known)]))[0]:
                 return new
         raise _changing_all_the_time(known)
@@ -196,7 +197,8 @@ class ScheduleCommands(Commands):
             seen = known.progress if known else Progress()
             args += (member_of(new), seen.revision, "" if seen.fire is None else str(seen.fire))
             record = record_of(new, 0, 0)
-            args += (new.progress.revision, encode_definition(new), record, *due_of(new, new.progress.fire))
+            args += (new.progress.revision, encode_definition(new), record)
+            args += (*due_of(new, new.progress.fire), new.progress.created_at)
         return self._call("put_schedules", args, lambda reply: [flag == 1 for flag in reply])
 
     # --- looking ---
@@ -245,11 +247,11 @@ class ScheduleCommands(Commands):
             revision=(revision or b"").decode(),
             fire=_whole(fire),
             created_at=_whole(created),
-            fired=int(fired or 0),
+            fired=_whole(fired) or 0,
             last_fire=_whole(last),
             last_task=None if task_id is None else unescape(task_id.decode()),
-            skipped=int(skipped or 0),
-            failures=int(failures or 0),
+            skipped=_whole(skipped) or 0,
+            failures=_whole(failures) or 0,
             last_error=None if error is None else explained(error.decode()),
             last_failed_at=_whole(at),
         )
@@ -332,15 +334,35 @@ def _settled(given: Schedule, known: Schedule | None, now: int) -> Schedule:
     if known is not None and not known.defect and given.has_timing_of(known):
         timing, goes_on = known.timing, known.active
     else:
-        timing, goes_on = given.timing.anchored(now), False
-    progress = known.progress if known else Progress(created_at=now)
+        timing, goes_on = given.timing.anchored(_anchor(given, known) or now), False
+    progress = known.progress if known else Progress()
     fire = progress.fire if goes_on else timing.after(now)
     fire = fire if given.active else None
-    progress = msgspec.structs.replace(progress, revision=new_id(), fire=fire)
+    created = now if progress.created_at is None else progress.created_at
+    progress = msgspec.structs.replace(progress, revision=new_id(), fire=fire, created_at=created)
     return msgspec.structs.replace(given, timing=timing, progress=progress)
 
 
-def _refuse_twins(schedules: Sequence[Schedule]) -> None:
+def _anchor(given: Schedule, known: Schedule | None) -> int | None:
+    """Where an interval that stays counts from, whatever else of its times changes."""
+    return known.timing.anchor if known is not None and given.every == known.every else None
+
+
+def _chunks(schedules: Sequence[Schedule]) -> Iterator[list[Schedule]]:
+    chunk: list[Schedule] = []
+    size = 0
+    for schedule in schedules:
+        own = len(schedule.task.body or b"")
+        if chunk and (len(chunk) == CHUNK or size + own > PAGE_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(schedule)
+        size += own
+    if chunk:
+        yield chunk
+
+
+def refuse_twins(schedules: Sequence[Schedule]) -> None:
     """Of two with one id only one can be there."""
     seen: set[tuple[str, str]] = set()
     for schedule in schedules:
@@ -350,7 +372,10 @@ def _refuse_twins(schedules: Sequence[Schedule]) -> None:
         seen.add(name)
 
 
-def _refuse_ended(schedule: Schedule) -> None:
+def _refuse_ended(schedule: Schedule, known: Schedule | None) -> None:
+    """One whose times are those that were there may have come to its end."""
+    if known is not None and schedule.has_timing_of(known):
+        return
     if schedule.active and schedule.progress.fire is None:
         raise ScheduleValidationError(
             f"schedule {schedule.schedule_id!r} would never fire: its at, or its end, has passed by the "
@@ -370,4 +395,4 @@ def _member_of(user_id: str, schedule_id: str) -> str:
 
 
 def _whole(value: bytes | None) -> int | None:
-    return None if value is None else int(value)
+    return int(value) if value is not None and value.isdigit() else None

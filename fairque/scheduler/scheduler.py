@@ -49,7 +49,7 @@ class TaskScheduler:
         self._queue = source
         self.config = source.config
         self._commands = source.commands
-        self._background: Background | None = None
+        self._background = Background(_Engine(self.config), "the scheduler")
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +80,7 @@ class TaskScheduler:
             ScheduleValidationError: A declared schedule is wrong; the message names it.
             UnsafeServerError: The server may drop tasks.
         """
-        self._engine().run()
+        self._background.run()
 
     def start(self) -> None:
         """Fire schedules in a background thread until `stop`.
@@ -88,7 +88,7 @@ class TaskScheduler:
         Raises:
             RuntimeError: It works already.
         """
-        self._engine().start()
+        self._background.start()
 
     def stop(self) -> None:
         """Fire no more. Returns when a started scheduler has ended. From any thread.
@@ -96,13 +96,7 @@ class TaskScheduler:
         Raises:
             Exception: What ended the background scheduler, if it was not this call.
         """
-        if self._background is not None:
-            self._background.stop()
-
-    def _engine(self) -> Background:
-        if self._background is None:
-            self._background = Background(_Engine(self.config), "the scheduler")
-        return self._background
+        self._background.stop()
 
     # --- schedules ---
 

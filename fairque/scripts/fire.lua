@@ -4,8 +4,9 @@
 --   options: ageing_us, max_queued (of the whole queue; absent for no limit), by_hand (push now, whether due or not,
 --   and move nothing)
 --   arguments: for each schedule its member, the revision and the fire time that were seen, overlap (allow, or skip: no
---   task while the last one is live), next fire time, when that is due (both empty for none), error (why there is no
---   task; empty where there are), how many tasks; and for each task its id (escaped) and record
+--   task while the last one is live), next fire time, when that is due (both empty for none), the last fire time that
+--   is dealt with, error (why there is no task; empty where there are), how many tasks; and for each task its id
+--   (escaped) and record
 -- Returns for each schedule how many of its tasks it has pushed, -1 where it is not as it was seen or not due, or why it
 -- could not push.
 --- @include "includes/shard"
@@ -22,11 +23,21 @@ local replies, pushed, ready, first_tick = {}, 0, false, nil
 
 local function is_its_turn(shot)
   local known = redis.call('HMGET', shot.key, 'revision', 'fire')
+  if not known[1] then -- its record is gone (evicted, or deleted by hand), and it would be due for ever
+    forget_schedule(shot.member)
+  end
   if known[1] ~= shot.revision then
     return false
   end
-  local due = tonumber(redis.call('ZSCORE', root .. 'schedules', shot.member))
-  return opts.by_hand or (known[2] == shot.fire and due ~= nil and due <= now)
+  local due = tonumber(redis.call('ZSCORE', root .. 'schedules', shot.member) or nil)
+  return opts.by_hand or (time_in(known[2]) == shot.fire and due ~= nil and due <= now)
+end
+
+-- Not by HINCRBY: a number that was spoilt must not stop a script that has pushed.
+local function add(shot, name, number)
+  if number > 0 then
+    redis.call('HSET', shot.key, name, (tonumber(redis.call('HGET', shot.key, name) or nil) or 0) + number)
+  end
 end
 
 local function is_overlapping(shot)
@@ -82,21 +93,23 @@ local function push_all(shot)
   for i = 1, most do
     number = number + push(shot, shot.tasks[i])
   end
-  redis.call('HINCRBY', shot.key, 'fired', most)
-  if most < #shot.tasks then
-    redis.call('HINCRBY', shot.key, 'skipped', #shot.tasks - most)
-  end
+  add(shot, 'fired', number)
+  add(shot, 'skipped', #shot.tasks - most)
   return number
 end
 
 local function shoot(shot)
+  local is_repeat = opts.by_hand and redis.call('EXISTS', root .. 'task:' .. shot.user .. ':' .. shot.tasks[1].id) == 1
+  if is_repeat then
+    return 1 -- its reply was lost
+  end
   if shot.error == '' and is_overlapping(shot) then
-    redis.call('HINCRBY', shot.key, 'skipped', #shot.tasks)
+    add(shot, 'skipped', #shot.tasks)
     return 0
   end
   local problem = refusal(shot)
   if problem then
-    redis.call('HINCRBY', shot.key, 'failures', 1)
+    add(shot, 'failures', 1)
     redis.call('HSET', shot.key, 'last_error', problem, 'last_failed_at', now)
     return problem
   end
@@ -105,19 +118,19 @@ end
 
 local function move_on(shot)
   if shot.error == '' then
-    redis.call('HSET', shot.key, 'last_fire', shot.fire)
+    redis.call('HSET', shot.key, 'last_fire', shot.last_fire)
   end
   set_next_fire(shot.member, shot.next_fire, shot.next_due)
 end
 
 local shots, at = {}, 2
 while at <= #ARGV do
-  local member, revision, fire, overlap, next_fire, next_due, problem, size = unpack(ARGV, at, at + 7)
+  local member, revision, fire, overlap, next_fire, next_due, last_fire, problem, size = unpack(ARGV, at, at + 8)
   local shot = {
     member = member, key = root .. 'schedule:' .. member, user = parts_of(member), revision = revision, fire = fire,
-    overlap = overlap, next_fire = next_fire, next_due = next_due, error = problem, tasks = {},
+    overlap = overlap, next_fire = next_fire, next_due = next_due, last_fire = last_fire, error = problem, tasks = {},
   }
-  at = at + 8
+  at = at + 9
   for i = 1, tonumber(size) do
     shot.tasks[i], at = { id = ARGV[at], record = ARGV[at + 1] }, at + 2
   end

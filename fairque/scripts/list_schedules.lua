@@ -16,7 +16,7 @@ for _, member in ipairs(members) do
   local fields = read_schedule(member)
   if fields[1] then
     page[#page + 1], page[#page + 2] = member, fields
-    size = size + #fields[2] + #fields[3]
+    size = size + #(fields[2] or '') + #(fields[3] or '')
   end
   if size >= opts.bytes then
     page[1] = member ~= members[#members] and member or page[1]

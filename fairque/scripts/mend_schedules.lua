@@ -4,24 +4,20 @@
 -- Returns how many there were.
 --- @include "includes/shard"
 --- @include "includes/repair_schedule"
+--- @include "includes/next_fire"
 
 for i = 2, #ARGV do
   local member = ARGV[i]
   local found = look_at_schedule(member)
   if found.has ~= 'all' then
     redis.call('UNLINK', found.key)
-    redis.call('ZREM', root .. 'schedules', member)
-    redis.call('ZREM', root .. 'schedule_index', member)
+    forget_schedule(member)
   elseif not is_sound(found) then
     redis.call('ZADD', root .. 'schedule_index', 0, member)
-    local time = is_exact_time(found.fire) and found.fire or (is_exact_time(found.due) and found.due)
-    if found.fire and time then
-      redis.call('HSET', found.key, 'fire', time)
-      redis.call('ZADD', root .. 'schedules', is_exact_time(found.due) and found.due or time, member)
-    else
-      redis.call('HDEL', found.key, 'fire')
-      redis.call('ZREM', root .. 'schedules', member)
-    end
+    local due = is_exact_time(found.due) and found.due or ''
+    local time = is_exact_time(found.fire) and found.fire or (found.fire and due or '')
+    local is_early = due == '' or tonumber(due) < (tonumber(time) or 0)
+    set_next_fire(member, time, is_early and time or due)
   end
 end
 return #ARGV - 1

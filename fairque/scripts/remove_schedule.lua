@@ -3,7 +3,7 @@
 --   arguments: its member
 -- Returns whether it was there.
 --- @include "includes/shard"
+--- @include "includes/next_fire"
 
-redis.call('ZREM', root .. 'schedules', ARGV[2])
-redis.call('ZREM', root .. 'schedule_index', ARGV[2])
+forget_schedule(ARGV[2])
 return redis.call('UNLINK', root .. 'schedule:' .. ARGV[2])

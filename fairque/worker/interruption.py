@@ -75,8 +75,9 @@ class Interruption:
         while self._lock.locked():  # whoever holds it may still have seen the thread
             time.sleep(0)
         if self._has_struck:
-            time.sleep(0)  # what has not come yet comes here, where the interpreter looks for it
-            _set_exception(threading.get_ident(), ctypes.py_object())
+            # What has not come yet comes here, where the interpreter looks for it. To take it back instead
+            # would leave CPython looking for it for ever: slowly, and where it traces, without an end.
+            time.sleep(0)
 
     @contextmanager
     def held_off(self) -> Iterator[None]:

@@ -7,7 +7,6 @@ and a claim that is due goes along in the same trip.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from itertools import islice
@@ -38,6 +37,7 @@ ACKNOWLEDGED_AT_ONCE = 200  # finishes in one script, and fails in one trip
 BURST_PATIENCE = 10.0  # a burst waits for tasks (retries, mostly) that are due within so many seconds
 LONGEST_SLEEP = 5.0
 DISTURBED_SECONDS = 1.0
+SWALLOWED_SECONDS = 0.05  # after which a wait is canceled again: as it sends, redis-py may swallow that
 INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are interrupted
 
 
@@ -144,10 +144,10 @@ class Pump:
                     await self._changed.wait()
         finally:
             self._set_alarm(None)
-            if self._sleeper is not None:
-                self._sleeper.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._sleeper
+            sleeper = self._sleeper
+            while sleeper is not None and not sleeper.done():
+                sleeper.cancel()
+                await asyncio.wait([sleeper], timeout=SWALLOWED_SECONDS)
 
     async def leave(self) -> None:
         """After `run`, however it ended: acknowledge what has ended, hand back what has not, take leave.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import QueueClosedError
 from fairque.core.xcom_defaults import DEFAULT_NAMESPACE
-from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager, XComManager
 from fairque.worker.interruption import held_off
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from fairque.core.calls import Flow
     from fairque.core.context import TaskContext
     from fairque.core.models import Task
+    from fairque.queue.queue import TaskQueue
     from fairque.queue.shards import QueueCommands
     from fairque.queue.xcom_commands import XComCommands
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
@@ -76,6 +76,8 @@ class ProcessXCom:
 
     @cached_property
     def _queue(self) -> TaskQueue:
+        from fairque.queue.queue import TaskQueue  # noqa: PLC0415 - redis loads where it is used
+
         return TaskQueue(pickle.loads(self._config))  # noqa: S301 - the parent's own
 
     @property

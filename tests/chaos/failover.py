@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fairque import FairQueueConfig, ServerError, TaskQueue
-from tests.chaos import work
+from fairque import FairQueueConfig, TaskQueue
 from tests.chaos.crew import Crew
 from tests.chaos.journal import Journal
 from tests.chaos.scene import ROOT, Scene
 from tests.support.cluster import Cluster
-from tests.support.faces import Background
 from tests.support.nodes import Node
 from tests.support.topologies import Sentinels
 from tests.support.waiting import until
@@ -42,39 +38,6 @@ def look_at(scene: Scene, node: Node) -> None:
     """From now on the scene's plain client asks this node."""
     scene.raw.close()
     scene.raw = node.client(patience=10)
-
-
-@contextmanager
-def under_load(scene: Scene) -> Iterator[None]:
-    """Durable pushes all the time, of two tasks at a time."""
-    stop = threading.Event()
-    pusher = Background(_push_all_the_time, scene, stop)
-    try:
-        yield
-    finally:
-        stop.set()
-        pusher.value(within=60)
-
-
-def _push_all_the_time(scene: Scene, stop: threading.Event) -> None:
-    for number in itertools.count():
-        if stop.is_set():
-            return
-        try:
-            scene.push(work.step(0.02), work.async_step(0.02), user_id=f"u{number % 10}")
-        except ServerError:
-            time.sleep(0.1)
-        time.sleep(0.02)
-
-
-def note_in_flight(scene: Scene) -> None:
-    """Write down how many executions have begun and are not acknowledged: a failover may cost them."""
-    running = _attempts(scene, "start") - _attempts(scene, "accepted")
-    scene.journal.write("kill", [("server", len(running))])
-
-
-def _attempts(scene: Scene, kind: str) -> set[tuple[str, int]]:
-    return {(entry.task, entry.attempt) for entry in scene.journal.entries(kind)}
 
 
 def await_work(scene: Scene, *kinds: str) -> float:

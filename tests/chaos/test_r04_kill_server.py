@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
 
 import pytest
 
-from fairque import ServerError
-from tests.chaos import work
+from tests.chaos.load import note_in_flight, under_load
 from tests.chaos.scene import Scene
-from tests.support.faces import Background
 from tests.support.waiting import until
 
 
@@ -24,33 +20,21 @@ def test_a_server_killed_under_load_loses_nothing_and_workers_go_on_by_themselve
     # Short outages, and long ones, in which everybody's pauses have grown.
     outages = scene.scale([0.2, 4.0, 0.2], [0.2, 0.5, 1.0, 3.0, 10.0] * 4)
     hands = scene.crew.hire_ready(2, lease=5.0)
-    stop = threading.Event()
-    pusher = Background(push_all_the_time, scene, stop)
     pauses = []
-    for length in outages:
-        until(lambda: consumed_since(scene, 0), "work is under way", every=0.05)
-        time.sleep(scene.scale(0.3, 1.0))
-        scene.server.stop()
-        time.sleep(length)
-        scene.journal.write("kill", [("server", unacknowledged(scene))])
-        scene.server.start()
-        pauses.append(consuming_again(scene))
-    stop.set()
-    pusher.value(within=60)
+    with under_load(scene, seconds=0.05):
+        for length in outages:
+            until(lambda: consumed_since(scene, 0), "work is under way", every=0.05)
+            time.sleep(scene.scale(0.3, 1.0))
+            scene.server.stop()
+            time.sleep(length)
+            note_in_flight(scene)
+            scene.server.start()
+            pauses.append(consuming_again(scene))
     scene.until_idle()
     scene.check()
     print(f"consuming again after {', '.join(f'{pause:.2f}' for pause in pauses)} s")
     assert max(pauses) <= 3.0, pauses
     assert all(hand.is_alive for hand in hands)
-
-
-def unacknowledged(scene: Scene) -> int:
-    """How many executions have begun and are not acknowledged. An outage beyond the lease may cost them."""
-    return len(attempts(scene, "start") - attempts(scene, "accepted"))
-
-
-def attempts(scene: Scene, kind: str) -> set[tuple[str, int]]:
-    return {(entry.task, entry.attempt) for entry in scene.journal.entries(kind)}
 
 
 def consuming_again(scene: Scene) -> float:
@@ -64,14 +48,3 @@ def consumed_since(scene: Scene, moment: float) -> float:
     """When the first execution after a moment began; 0 if there was none yet."""
     later = (entry.at for entry in scene.journal.entries("start") if entry.at > moment)
     return next(later, 0.0)
-
-
-def push_all_the_time(scene: Scene, stop: threading.Event) -> None:
-    for number in itertools.count():
-        if stop.is_set():
-            return
-        try:
-            scene.push(work.step(0.05), work.async_step(0.05), user_id=f"u{number % 10}")
-        except ServerError:
-            time.sleep(0.1)
-        time.sleep(0.02)

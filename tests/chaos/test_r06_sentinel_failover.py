@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from tests.chaos.failover import await_work, look_at, note_in_flight, scene_on, time_of, under_load
+from tests.chaos.failover import await_work, look_at, scene_on, time_of
 from tests.chaos.journal import Journal
+from tests.chaos.load import note_in_flight, under_load
 from tests.support.topologies import running_sentinels
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from redis.crc import key_slot
 
-from tests.chaos.failover import await_work, look_at, note_in_flight, scene_on, time_of, under_load
+from tests.chaos.failover import await_work, look_at, scene_on, time_of
 from tests.chaos.journal import Journal
+from tests.chaos.load import note_in_flight, under_load
 from tests.chaos.scene import ROOT, Scene
 from tests.support.cluster import Cluster, slots_of
 from tests.support.topologies import running_cluster

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,8 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.command_line import Done, Run
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import violations
-from tests.support.processes import Command, Spawn, spawn_worker
+from tests.support.prepared import Prepared
+from tests.support.processes import Command, Start, spawn_worker
 
 OpenQueue: TypeAlias = Callable[..., TaskQueue]
 
@@ -117,6 +117,12 @@ def _leaves_no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """The file in which tasks write down what they do."""
+    return tmp_path / "journal"
+
+
+@pytest.fixture
 def config_file(server: EmbeddedServer, prefix: str, tmp_path: Path) -> Path:
     """A configuration file of the test's own prefix."""
     file = tmp_path / "fairque.yaml"
@@ -142,42 +148,52 @@ def run(config_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     return run_it
 
 
+@pytest.fixture(scope="session")
+def prepared() -> Iterator[Prepared]:
+    prepared = Prepared()
+    yield prepared
+    prepared.close()
+
+
 @pytest.fixture
-def spawn(config: FairQueueConfig) -> Iterator[Spawn]:
-    """Starts worker processes, and kills those that are left after the test."""
-    started: list[subprocess.Popen[str]] = []
+def started() -> Iterator[list[Command]]:
+    """The processes of a test; those that are left after it are killed."""
+    started: list[Command] = []
+    yield started
+    for process in started:
+        process.end()
+
+
+@pytest.fixture
+def spawn(config: FairQueueConfig, prepared: Prepared, started: list[Command], tmp_path: Path) -> Start:
+    """Starts worker processes."""
 
     def spawn_one(
         settings: FairQueueConfig = config, *, concurrency: int = 10, lease: float = 30.0, grace: float = 10.0
-    ) -> subprocess.Popen[str]:
-        started.append(spawn_worker(settings, concurrency=concurrency, lease=lease, grace=grace))
+    ) -> Command:
+        log = tmp_path / f"log-{len(started)}"
+        started.append(
+            spawn_worker(prepared, log, settings, concurrency=concurrency, lease=lease, grace=grace)
+        )
         return started[-1]
 
-    yield spawn_one
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    return spawn_one
 
 
 @pytest.fixture
-def command(config_file: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Starts `fairque worker` with the tests' tasks, and kills what is left of it after the test.
-
-    Settings of its worker may be given by name.
-    """
-    started: list[Command] = []
+def command(
+    config_file: Path, prepared: Prepared, started: list[Command], tmp_path: Path
+) -> Callable[..., Command]:
+    """Starts `fairque worker` with the tests' tasks. Settings of its worker may be given by name."""
     base = config_file.read_text()
 
     def start(*arguments: str, module: str = "tests.support.worker_tasks", **worker: Any) -> Command:
         lease = worker.pop("lease_seconds", 30)
         text = f"{base}  lease_seconds: {lease}\nworkers: {{w: {json.dumps(worker)}}}\n"
         config_file.write_text(text)
-        where = (module, "--config", str(config_file))
+        where = ("worker", module, "--config", str(config_file))
         log = tmp_path / f"log-{len(started)}"
-        started.append(Command(log, *where, *arguments, modules=tmp_path))
+        started.append(Command(prepared, log, *where, *arguments, modules=tmp_path))
         return started[-1]
 
-    yield start
-    for one in started:
-        one.end()
+    return start

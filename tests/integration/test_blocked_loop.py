@@ -5,31 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import pytest
 
 from fairque import FairQueueConfig, TaskQueue, TaskState, Worker
 from tests.support import worker_tasks as tasks
-from tests.support.processes import Command, is_alive
+from tests.support.processes import START, Start, is_alive
 from tests.support.waiting import until
-
-Start: TypeAlias = "Callable[..., Command]"
-
-START = 30.0  # seconds for a process to start, on a machine that does much else
 
 
 @pytest.fixture
 def queue(config: FairQueueConfig) -> Iterator[TaskQueue]:
     with TaskQueue(config) as queue:
         yield queue
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Path:
-    return tmp_path / "journal"
 
 
 def test_the_grace_ends_though_a_task_blocks_the_loop_and_another_worker_has_its_tasks_within_a_second(

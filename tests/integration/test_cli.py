@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -10,21 +11,27 @@ from typing import TypeAlias
 import pytest
 
 from fairque import FairQueueConfig, TaskQueue, TaskState, __version__
-from fairque.utils.embedded import EmbeddedServer
 from tests.support import worker_tasks as tasks
+from tests.support.prepared import ROOT, Prepared
 
-ROOT = Path(__file__).parent.parent.parent
 TASKS = "tests.support.worker_tasks"
 
 Run: TypeAlias = "Callable[..., subprocess.CompletedProcess[str]]"
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    def run_it(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(prepared: Prepared) -> Run:
+    return functools.partial(prepared.run, "fairque")
+
+
+@pytest.fixture
+def run_anew() -> Run:
+    """The same by a new interpreter, as a shell does: once for each command."""
+
+    def run_it(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "fairque", *arguments],
-            cwd=cwd,
+            cwd=ROOT,
             capture_output=True,
             text=True,
             timeout=60,
@@ -34,25 +41,12 @@ def run(tmp_path: Path) -> Run:
     return run_it
 
 
-@pytest.fixture
-def url(server: EmbeddedServer) -> str:
-    return f"unix://{server.socket_path}"
-
-
-@pytest.fixture
-def config_file(server: EmbeddedServer, prefix: str, tmp_path: Path) -> Path:
-    """A configuration file of the test's own prefix."""
-    file = tmp_path / "fairque.yaml"
-    file.write_text(f"redis:\n  unix_socket_path: {server.socket_path}\nqueue:\n  prefix: {prefix}\n")
-    return file
-
-
 def test_the_worker_command_runs_what_the_modules_define(
-    run: Run, config: FairQueueConfig, config_file: Path
+    run_anew: Run, config: FairQueueConfig, config_file: Path
 ) -> None:
     with TaskQueue(config) as queue:
         handle = queue.push(tasks.add(2, 3), user_id="acme")
-        done = run("worker", TASKS, "--config", str(config_file), "--concurrency", "3", "--burst")
+        done = run_anew("worker", TASKS, "--config", str(config_file), "--concurrency", "3", "--burst")
         assert (done.returncode, done.stdout) == (0, "")
         assert "3 at once" in done.stderr
         assert handle.result(timeout=1) == 5
@@ -106,8 +100,8 @@ def test_stats_tell_what_is_where_for_people_and_for_machines(
     assert "acme" in shown
 
 
-def test_the_version_is_told(run: Run) -> None:
-    assert run("--version").stdout == f"fairque {__version__}\n"
+def test_the_version_is_told(run_anew: Run) -> None:
+    assert run_anew("--version").stdout == f"fairque {__version__}\n"
 
 
 def test_help_teaches_each_command(run: Run) -> None:
@@ -174,11 +168,11 @@ def test_a_module_that_fails_to_import_is_one_clear_line_with_the_place(
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_stats_show_any_user_id_as_it_is(run: Run, config: FairQueueConfig, config_file: Path) -> None:
+def test_stats_show_any_user_id_as_it_is(run_anew: Run, config: FairQueueConfig, config_file: Path) -> None:
     with TaskQueue(config) as queue:
         for user in ("[/]x", "[red]y", "z\x1b[2J"):
             queue.push(tasks.add(1, 1), user_id=user)
-    done = run("stats", "--config", str(config_file))
+    done = run_anew("stats", "--config", str(config_file))
     assert done.returncode == 0
     assert "[/]x" in done.stdout
     assert "[red]y" in done.stdout
@@ -196,8 +190,8 @@ def test_the_list_of_commands_says_of_each_what_it_does_in_a_whole_line(
         assert not line.endswith("...")
 
 
-def test_acl_prints_the_rule_for_one_queue_without_asking_the_server(run: Run) -> None:
-    done = run("acl", "--user", "billing", "--queue", "mail", "--url", "redis://127.0.0.1:1")
+def test_acl_prints_the_rule_for_one_queue_without_asking_the_server(run: Run, run_anew: Run) -> None:
+    done = run_anew("acl", "--user", "billing", "--queue", "mail", "--url", "redis://127.0.0.1:1")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("ACL SETUSER billing reset on >PASSWORD ~fq:{mail:* &fq:{mail:* ")
     assert run("acl", "--user", "two words").returncode == 2

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,9 +15,11 @@ import pytest
 from fairque.demo import run_demo
 from fairque.demo.workers import WorkerDiedError, WorkerProcesses
 from fairque.utils.embedded import EmbeddedServer
+from tests.support.processes import is_alive
+from tests.support.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 FILES = 160
 DEMO = "from fairque.demo import run_demo; raise SystemExit(run_demo({}))"
@@ -30,22 +31,6 @@ def children_of(pid: int) -> list[int]:
     ).stdout
     pairs = [line.split() for line in listed.splitlines()]
     return [int(child) for child, parent in pairs if int(parent) == pid]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture
@@ -126,7 +111,7 @@ def test_a_killed_demo_takes_its_workers_with_it(demo: subprocess.Popen[str]) ->
     started = children_of(demo.pid)
     assert started
     demo.kill()
-    wait_for(lambda: not any(map(is_alive, started)))
+    until(lambda: not any(map(is_alive, started)), "all have ended", within=20)
 
 
 def test_a_worker_that_dies_ends_the_demo_with_a_clear_message(demo: subprocess.Popen[str]) -> None:

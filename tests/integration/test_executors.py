@@ -31,7 +31,7 @@ from fairque import (
 )
 from tests.support import executor_tasks as tasks
 from tests.support import worker_tasks
-from tests.support.processes import ROOT
+from tests.support.prepared import ROOT
 from tests.support.waiting import until
 
 StartWorker: TypeAlias = Callable[..., Worker]
@@ -574,14 +574,14 @@ def test_what_is_not_done_when_the_grace_ends_is_killed_and_handed_back(
     assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.05, 0.3])
+@pytest.mark.parametrize("pause", [0.0, 0.05, 0.1, 0.3, 0.6])
 def test_a_worker_that_stops_while_its_processes_start_leaves_none(
-    queue: TaskQueue, start: StartWorker, pause: float
+    queue: TaskQueue, start: StartWorker, tmp_path: Path, pause: float
 ) -> None:
     queue.stats()  # it is connected
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     worker = start(concurrency=3, graceful_shutdown_timeout=0.0)
-    handles = queue.push_batch([tasks.hang("/dev/null") for _ in range(3)], user_id="acme")
+    handles = queue.push_batch([tasks.hang(str(tmp_path / "journal")) for _ in range(3)], user_id="acme")
     time.sleep(pause)
     handles[0].cancel()
     worker.stop()

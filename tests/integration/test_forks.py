@@ -12,7 +12,7 @@ import pytest
 
 from fairque import FairQueueConfig, TaskQueue
 from tests.support.forking import CHILDREN
-from tests.support.processes import ROOT
+from tests.support.prepared import ROOT
 
 Fork: TypeAlias = "Callable[[str], dict[str, Any]]"
 

@@ -9,9 +9,9 @@ import signal
 import socket
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 
@@ -20,13 +20,9 @@ from fairque.worker import vitals
 from fairque.worker.health_port import HealthPort
 from fairque.worker.vitals import Health
 from tests.support import worker_tasks as tasks
-from tests.support.processes import Command
+from tests.support.processes import START, Command, Start
 from tests.support.servers import own_server
 from tests.support.waiting import until
-
-Start: TypeAlias = "Callable[..., Command]"
-
-START = 30.0  # seconds for a process to start, on a machine that does much else
 
 
 @pytest.fixture

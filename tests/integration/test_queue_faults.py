@@ -404,7 +404,7 @@ def test_writes_wait_for_replicas_that_are_away(face: str) -> None:
 
 
 def test_a_cluster_without_a_node_is_unavailable(face: str) -> None:
-    redis = RedisConfig(host="127.0.0.1", port=1, cluster=True)
+    redis = RedisConfig(host="127.0.0.1", port=1, cluster=True, retry_window=1)
     with (
         pytest.raises(ServerUnavailableError, match="cannot be reached"),
         opened(face, FairQueueConfig(redis=redis)) as queue,

@@ -40,7 +40,7 @@ from fairque.core.retry import Retry
 from fairque.queue.queue import TaskQueue
 from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import BLINK, server_ms, sleep_past
-from tests.support.faces import FACES, open_face
+from tests.support.faces import FACES, each, open_face
 from tests.support.invariants import check_invariants
 from tests.support.queue_model import ENDED, MAX_CRASHES, POLICIES, Model, ModelTask
 
@@ -579,9 +579,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_task_is_as_the_model_has_it(self) -> None:
-        for user, name in itertools.product(USERS, IDS):
-            task = self.model.tasks.get((user, name))
-            seen = self.queue.get(user, name)
+        keys = list(itertools.product(USERS, IDS))
+        for key, seen in zip(keys, each(self.queue, "get", keys), strict=True):
+            task = self.model.tasks.get(key)
             if task is None:
                 assert seen is None
                 continue

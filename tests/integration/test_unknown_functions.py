@@ -25,7 +25,7 @@ from fairque.core.header import Header
 from tests.integration.conftest import OpenQueue
 from tests.support import worker_tasks as tasks
 from tests.support.actions import make, popped, server_ms
-from tests.support.processes import ROOT
+from tests.support.prepared import ROOT
 from tests.support.waiting import until
 
 StartWorker: TypeAlias = Callable[..., Worker]

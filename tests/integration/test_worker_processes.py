@@ -14,7 +14,8 @@ import pytest
 
 from fairque import FairQueueConfig, LeaseLostError, TaskQueue, TaskState, Worker
 from tests.support import worker_tasks as tasks
-from tests.support.processes import ROOT, Spawn
+from tests.support.prepared import ROOT
+from tests.support.processes import Start
 from tests.support.servers import own_server
 from tests.support.waiting import until
 
@@ -26,14 +27,14 @@ def queue(config: FairQueueConfig) -> Iterator[TaskQueue]:
 
 
 def test_what_a_killed_worker_was_running_another_one_finishes_after_the_lease(
-    queue: TaskQueue, spawn: Spawn, tmp_path: Path
+    queue: TaskQueue, spawn: Start, tmp_path: Path
 ) -> None:
     journal = tmp_path / "journal"
     victim = spawn(lease=1.0)
     handles = queue.push_batch([tasks.hang_at_first(str(journal), n) for n in range(10)], user_id="acme")
     until(lambda: len(tasks.lines(journal)) == 10, "ten tasks are running", within=20)
     stale = [handle.info() for handle in handles]
-    victim.kill()
+    victim.signal(signal.SIGKILL)
     killed = time.monotonic()
     queue.reclaim()
     assert queue.stats().started == 10  # their leases have not run out
@@ -56,7 +57,7 @@ def test_what_a_killed_worker_was_running_another_one_finishes_after_the_lease(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_running_tasks_end_and_hands_back_the_rest(
-    queue: TaskQueue, spawn: Spawn, tmp_path: Path, number: signal.Signals
+    queue: TaskQueue, spawn: Start, tmp_path: Path, number: signal.Signals
 ) -> None:
     journal = tmp_path / "journal"
     worker = spawn(concurrency=2, grace=2.0)
@@ -65,8 +66,8 @@ def test_a_signal_lets_running_tasks_end_and_hands_back_the_rest(
     waiting = queue.push(tasks.journaled(str(journal), 3, 0.0), user_id="acme")
     until(lambda: len(tasks.lines(journal)) == 2, "two are running", within=20)
     began = time.monotonic()
-    worker.send_signal(number)
-    assert worker.wait(timeout=10) == 0
+    worker.signal(number)
+    assert worker.ends(within=10) == 0
     assert 1.4 < time.monotonic() - began < 4.0
     assert (short.state(), waiting.state()) == (TaskState.FINISHED, TaskState.QUEUED)
     handed_back = long.info()
@@ -75,20 +76,20 @@ def test_a_signal_lets_running_tasks_end_and_hands_back_the_rest(
     assert seen == [["done", "1"], ["start", "1"], ["start", "2"]]
 
 
-def test_a_second_signal_does_not_wait(queue: TaskQueue, spawn: Spawn, tmp_path: Path) -> None:
+def test_a_second_signal_does_not_wait(queue: TaskQueue, spawn: Start, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     worker = spawn(concurrency=1, grace=60.0)
     handle = queue.push(tasks.journaled(str(journal), 1, 60.0), user_id="acme")
     until(lambda: len(tasks.lines(journal)) == 1, "it is running", within=20)
-    worker.send_signal(signal.SIGTERM)
+    worker.signal(signal.SIGTERM)
     time.sleep(0.3)
-    assert worker.poll() is None
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(timeout=5) == 0
+    assert worker.process.poll() is None
+    worker.signal(signal.SIGTERM)
+    assert worker.ends(within=5) == 0
     assert handle.state() is TaskState.QUEUED
 
 
-def test_a_worker_outlives_its_server_and_says_so_once(spawn: Spawn, tmp_path: Path) -> None:
+def test_a_worker_outlives_its_server_and_says_so_once(spawn: Start, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     with own_server("--appendonly", "yes", "--appendfsync", "always") as server:
         config = server.config()
@@ -105,11 +106,10 @@ def test_a_worker_outlives_its_server_and_says_so_once(spawn: Spawn, tmp_path: P
             assert running.result(timeout=10) == 1
             assert time.monotonic() - back < 6.0
             assert (running.info().attempt, running.info().crashes) == (1, 0)
-        worker.send_signal(signal.SIGTERM)
-        _, errors = worker.communicate(timeout=10)
-    assert worker.returncode == 0
-    assert errors.count("cannot use the server") == 1
-    assert errors.count("can use the server again") == 1
+        worker.signal(signal.SIGTERM)
+        assert worker.ends(within=10) == 0
+    assert worker.log.count("cannot use the server") == 1
+    assert worker.log.count("can use the server again") == 1
 
 
 @pytest.mark.parametrize("function", [tasks.swallow_cancellation, tasks.block_a_thread_of_the_loop])

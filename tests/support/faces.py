@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar, cast
 
 from fairque.core.config import FairQueueConfig
@@ -14,6 +14,8 @@ from fairque.queue.handle import AsyncTaskHandle
 from fairque.queue.pipeline_handle import AsyncPipelineHandle
 from fairque.queue.queue import TaskQueue
 from fairque.queue.xcom import AsyncXComManager
+from fairque.scheduler.async_scheduler import AsyncTaskScheduler
+from fairque.scheduler.scheduler import TaskScheduler
 
 T = TypeVar("T")
 
@@ -85,6 +87,28 @@ def open_face(face: str, config: FairQueueConfig) -> TaskQueue:
     if face == "blocking":
         return TaskQueue(config)
     return cast("TaskQueue", _DrivenQueue(config))
+
+
+def open_scheduler(queue: TaskQueue) -> TaskScheduler:
+    """A scheduler of the queue's face, to be used as a `TaskScheduler`."""
+    if not isinstance(queue, _DrivenQueue):
+        return TaskScheduler(queue)
+
+    async def make() -> AsyncTaskScheduler:
+        return AsyncTaskScheduler(queue._target)
+
+    return cast("TaskScheduler", _Driven(queue._loop, queue._loop.run(make())))
+
+
+def each(queue: TaskQueue, method: str, calls: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """What the method answers to each of these calls; `AsyncTaskQueue` gets them all at once."""
+    if not isinstance(queue, _Driven):
+        return [getattr(queue, method)(*arguments) for arguments in calls]
+
+    async def gather() -> list[Any]:
+        return await asyncio.gather(*(getattr(queue._target, method)(*arguments) for arguments in calls))
+
+    return queue._loop.run(gather())
 
 
 class Background(threading.Thread):

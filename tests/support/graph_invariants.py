@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -36,11 +37,11 @@ class Graph:
         pipe.zrange(f"{root}:gates", 0, -1)
         return graph
 
-    def read(self, replies: list[Any]) -> Self:
-        self.blockers = {task: _scores(replies.pop(0)) for task in self.blocker_names}
-        self.dependents = {task: _scores(replies.pop(0)) for task in self.dependent_names}
-        self.releasing = {name.decode() for name in replies.pop(0)}
-        self.gates = {name.decode() for name in replies.pop(0)}
+    def read(self, replies: deque[Any]) -> Self:
+        self.blockers = {task: _scores(replies.popleft()) for task in self.blocker_names}
+        self.dependents = {task: _scores(replies.popleft()) for task in self.dependent_names}
+        self.releasing = {name.decode() for name in replies.popleft()}
+        self.gates = {name.decode() for name in replies.popleft()}
         return self
 
     def violations(self, where: dict[str, str]) -> list[str]:

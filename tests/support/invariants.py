@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
+from functools import cached_property
 from typing import Any
 
 from redis import Redis
@@ -61,23 +62,23 @@ class Shard:
         for run in self.run_names:
             pipe.hgetall(f"{root}:run:{run}")
         graph = Graph.ask(pipe, root, self.parts)
-        replies: list[Any] = pipe.execute()
+        replies: deque[Any] = deque(pipe.execute())
         seconds, microseconds = client.time()
         self.now = seconds * 1000 + microseconds / 1000
-        self.places = {place: [m.decode() for m in replies.pop(0)] for place in PLACES}
-        self.ring = {name.decode(): score for name, score in replies.pop(0)}
-        self.index = {name.decode(): score for name, score in replies.pop(0)}
-        self.throttled = {name.decode() for name in replies.pop(0)}
-        self.default_policy = json.loads(replies.pop(0) or b"{}")
-        self.totals = {name.decode(): int(value) for name, value in replies.pop(0).items()}
-        self.wake_tokens: int = replies.pop(0)
-        self.lanes = {lane: [m.decode() for m in replies.pop(0)] for lane in self.lane_names}
+        self.places = {place: [m.decode() for m in replies.popleft()] for place in PLACES}
+        self.ring = {name.decode(): score for name, score in replies.popleft()}
+        self.index = {name.decode(): score for name, score in replies.popleft()}
+        self.throttled = {name.decode() for name in replies.popleft()}
+        self.default_policy = json.loads(replies.popleft() or b"{}")
+        self.totals = {name.decode(): int(value) for name, value in replies.popleft().items()}
+        self.wake_tokens: int = replies.popleft()
+        self.lanes = {lane: [m.decode() for m in replies.popleft()] for lane in self.lane_names}
         self.users: dict[str, dict[str, str]] = {}
         self.group_rings: dict[str, set[str]] = {}
         for user in self.user_names:
-            self.users[user] = _text(replies.pop(0))
-            self.group_rings[user] = {group.decode() for group in replies.pop(0)}
-        self.runs = {run: _text(replies.pop(0)) for run in self.run_names}
+            self.users[user] = _text(replies.popleft())
+            self.group_rings[user] = {group.decode() for group in replies.popleft()}
+        self.runs = {run: _text(replies.popleft()) for run in self.run_names}
         self.graph = graph.read(replies)
         self._read_xcom(client)
         self._read_schedules(client)
@@ -96,14 +97,35 @@ class Shard:
         for space in spaces:
             pipe.zrange(f"{self.root}:xcoms:{space}", 0, -1, withscores=True)
             pipe.pexpiretime(f"{self.root}:xcoms:{space}")
-        replies: list[Any] = pipe.execute()
+        replies: deque[Any] = deque(pipe.execute())
         seconds, microseconds = client.time()
         self.xcom_now = seconds * 1000 + microseconds / 1000
-        self.xcom = {name: replies.pop(0) for name in names}
+        self.xcom = {name: replies.popleft() for name in names}
         for space in spaces:
-            entries = {f"{space}:{name.decode()}": score for name, score in replies.pop(0)}
+            entries = {f"{space}:{name.decode()}": score for name, score in replies.popleft()}
             self.xcom_index |= entries
-            self.xcom_ends[space] = (max(entries.values(), default=0), replies.pop(0))
+            self.xcom_ends[space] = (max(entries.values(), default=0), replies.popleft())
+
+    @cached_property
+    def where(self) -> dict[str, list[str]]:
+        """The places of each task: there should be one."""
+        where: dict[str, list[str]] = defaultdict(list)
+        for lane, ids in self.lanes.items():
+            for task in ids:
+                where[f"{lane.partition(':')[0]}:{task}"].append("lane")
+        for place, members in self.places.items():
+            for member in members:
+                where[member].append(place)
+        return where
+
+    @cached_property
+    def groups(self) -> dict[str, set[str]]:
+        """The groups of each user that has ready tasks, in which they are."""
+        groups: dict[str, set[str]] = defaultdict(set)
+        for lane in self.lane_names:
+            user, _, group = lane.partition(":")
+            groups[user].add(group)
+        return groups
 
     def _read_schedules(self, client: Redis) -> None:
         pipe = client.pipeline(transaction=True)
@@ -130,7 +152,7 @@ def violations(client: Redis, root: str) -> list[str]:
     found += _one_place_each(shard)
     found += _users(shard)
     found += _totals(shard)
-    found += shard.graph.violations({member: places[0] for member, places in _where(shard).items()})
+    found += shard.graph.violations({member: places[0] for member, places in shard.where.items()})
     found += _xcom(shard)
     found += _schedules(shard)
     return found
@@ -139,17 +161,6 @@ def violations(client: Redis, root: str) -> list[str]:
 def check_invariants(client: Redis, root: str) -> None:
     found = violations(client, root)
     assert not found, "the shard is not consistent:\n" + "\n".join(found)
-
-
-def _where(shard: Shard) -> dict[str, list[str]]:
-    where: dict[str, list[str]] = defaultdict(list)
-    for lane, ids in shard.lanes.items():
-        for task in ids:
-            where[f"{lane.partition(':')[0]}:{task}"].append("lane")
-    for place, members in shard.places.items():
-        for member in members:
-            where[member].append(place)
-    return where
 
 
 def _key_names(shard: Shard) -> list[str]:
@@ -168,7 +179,7 @@ def _key_names(shard: Shard) -> list[str]:
 
 
 def _one_place_each(shard: Shard) -> list[str]:
-    where = _where(shard)
+    where = shard.where
     tasks = shard.parts["task"]
     found = [f"task {task!r} is nowhere" for task in tasks if task not in where]
     found += [
@@ -215,7 +226,7 @@ def _users(shard: Shard) -> list[str]:
     ]
     if shard.index.keys() != shard.users.keys():
         found.append(f"the index {sorted(shard.index)} is not the users with a record {sorted(shard.users)}")
-    found += [f"{name!r} has a lane and no record" for name in _ready(shard) - shard.users.keys()]
+    found += [f"{name!r} has a lane and no record" for name in shard.groups.keys() - shard.users.keys()]
     for name, record in shard.users.items():
         found += _groups(shard, name, record)
         if name in shard.ring and float(record.get("v", 0)) != shard.ring[name]:
@@ -224,7 +235,7 @@ def _users(shard: Shard) -> list[str]:
 
 
 def _counts(shard: Shard) -> list[str]:
-    where = {member: places[0] for member, places in _where(shard).items()}
+    where = {member: places[0] for member, places in shard.where.items()}
 
     def count(*places: str) -> Counter[str]:
         return Counter(member.partition(":")[0] for member, place in where.items() if place in places)
@@ -250,16 +261,12 @@ def _counts(shard: Shard) -> list[str]:
 
 
 def _groups(shard: Shard, name: str, record: dict[str, str]) -> list[str]:
-    lanes = {lane.partition(":")[2] for lane in shard.lane_names if lane.partition(":")[0] == name}
+    lanes = shard.groups.get(name, set())
     if "groups" in record and shard.group_rings[name] != lanes:
         return [f"{name!r} has groups {shard.group_rings[name]} in turn, and lanes {lanes}"]
     if "groups" not in record and (shard.group_rings[name] or lanes - {""}):
         return [f"{name!r} has lanes {lanes} and no groups"]
     return []
-
-
-def _ready(shard: Shard) -> set[str]:
-    return {lane.partition(":")[0] for lane in shard.lane_names}
 
 
 def _policy(shard: Shard, name: str) -> dict[str, Any]:
@@ -270,7 +277,7 @@ def _could_start(shard: Shard, name: str) -> bool:
     """Whether nothing but a rate can hold the user back."""
     policy, in_flight = _policy(shard, name), int(shard.users.get(name, {}).get("in_flight", 0))
     cap = policy.get("max_concurrency")
-    return name in _ready(shard) and not policy.get("paused") and (cap is None or in_flight < cap)
+    return name in shard.groups and not policy.get("paused") and (cap is None or in_flight < cap)
 
 
 def _is_eligible(shard: Shard, name: str) -> bool:
@@ -287,7 +294,7 @@ def _next_token(shard: Shard, name: str) -> float:
 
 def _totals(shard: Shard) -> list[str]:
     found = []
-    live = sum(places[0] in LIVE_PLACES for places in _where(shard).values())
+    live = sum(places[0] in LIVE_PLACES for places in shard.where.values())
     come = shard.totals.get("pushed", 0) + shard.totals.get("requeued", 0)
     gone = sum(shard.totals.get(name, 0) for name in ENDED)
     if come - gone != live:

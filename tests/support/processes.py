@@ -6,38 +6,16 @@ import multiprocessing
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from fairque import FairQueueConfig
+from tests.support.prepared import Prepared
 
-ROOT = Path(__file__).parent.parent.parent
-SCRIPT = """
-import sys
-from fairque import FairQueueConfig, QueueConfig, RedisConfig, Worker
-import tests.support.worker_tasks
-socket, prefix, max_crashes, concurrency, lease, grace = sys.argv[1:]
-queue = QueueConfig(prefix=prefix, max_crashes=int(max_crashes))
-config = FairQueueConfig(redis=RedisConfig(unix_socket_path=socket), queue=queue)
-Worker(config, concurrency=int(concurrency), lease=float(lease), graceful_shutdown_timeout=float(grace)).run()
-"""
+Start: TypeAlias = "Callable[..., Command]"
 
-Spawn: TypeAlias = "Callable[..., subprocess.Popen[str]]"
-
-
-def spawn_worker(
-    config: FairQueueConfig, *, concurrency: int, lease: float, grace: float
-) -> subprocess.Popen[str]:
-    where = (str(config.redis.unix_socket_path), config.queue.prefix, str(config.queue.max_crashes))
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *where, str(concurrency), str(lease), str(grace)],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+START = 30.0  # seconds for processes to start, on a machine that does much else
 
 
 def fork_prepared(main: Callable[..., None], *arguments: Any) -> multiprocessing.process.BaseProcess:
@@ -54,33 +32,28 @@ def fork_prepared(main: Callable[..., None], *arguments: Any) -> multiprocessing
 
 
 class Command:
-    """A command that runs for long, as `fairque worker`, as a process of its own, with its log in a file.
+    """`python -m MODULE` as a process of its own, with its log in a file.
 
     Args:
+        prepared: What it is forked from.
         log: The file.
-        arguments: What follows the verb.
-        modules: Where tasks are found besides the current folder.
-        verb: Which command.
-        cwd: The current folder.
+        arguments: Of the command.
+        module: Which one it is.
+        modules: Where tasks are found besides the project's folder.
     """
 
     def __init__(
         self,
+        prepared: Prepared,
         log: Path,
         *arguments: str,
-        modules: Path | None = None,
-        verb: str = "worker",
-        cwd: Path = ROOT,
+        module: str = "fairque",
+        modules: Path | str = "",
     ) -> None:
         self._log = log
         with log.open("w") as stderr:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fairque", verb, *arguments],
-                cwd=cwd,
-                env={**os.environ, "PYTHONPATH": str(modules or "")},
-                stdin=subprocess.DEVNULL,
-                stderr=stderr,
-                process_group=0,
+            self.process = prepared.start(
+                module, *arguments, stderr=stderr, environment={"PYTHONPATH": str(modules)}
             )
 
     @property
@@ -115,3 +88,11 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in {"Z", "X"}
+
+
+def spawn_worker(
+    prepared: Prepared, log: Path, config: FairQueueConfig, *, concurrency: int, lease: float, grace: float
+) -> Command:
+    where = (str(config.redis.unix_socket_path), config.queue.prefix, str(config.queue.max_crashes))
+    options = (str(concurrency), str(lease), str(grace))
+    return Command(prepared, log, *where, *options, module="tests.support.spawned_worker")

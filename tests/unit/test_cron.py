@@ -30,7 +30,7 @@ def seconds(text: str) -> int:
 
 
 def fires(expr: str, timezone: str, begin: str, count: int) -> list[str]:
-    """The next fire times in UTC as `month-day hour:minute[:second]`."""
+    """The next fire times as `month-day hour:minute[:second]` in UTC; no seconds where there are none."""
     found, second = [], seconds(begin)
     for _ in range(count):
         fire = cron_after(expr, timezone, second)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -110,3 +112,26 @@ def test_wherever_it_falls_it_hits_only_what_it_is_meant_for() -> None:
     striker.join()
     assert outside == 0
     assert struck > 0
+
+
+def test_a_process_in_which_one_struck_can_be_traced() -> None:
+    """As by a debugger: the interpreter must not be left looking for something that never comes."""
+    code = """
+import sys, threading
+from fairque.worker.interruption import Interruption
+interruption = Interruption()
+threading.Timer(0.05, interruption.strike).start()
+def busy():
+    while True:
+        sum(range(100))
+try:
+    interruption.guard(busy)
+except BaseException as error:
+    print(type(error).__name__, flush=True)
+sys.settrace(lambda *_: None)
+print((lambda: "traced")(), flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.split() == ["TaskInterrupted", "traced"]

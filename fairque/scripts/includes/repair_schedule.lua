@@ -2,8 +2,7 @@
 local NEEDED = { 'revision', 'definition', 'task' }
 
 local function is_exact_time(text)
-  local number = tonumber(text or nil)
-  return number ~= nil and number >= 0 and number < 9e12 and number % 1 == 0
+  return string.match(text or '', '^%d+$') ~= nil and tonumber(text) < 9e12
 end
 
 -- How it stands: what there is of its record (none, some: it cannot be used, or all), its next fire time, when it is due.
@@ -29,5 +28,8 @@ local function is_sound(found)
   if found.has ~= 'all' or not found.is_listed then
     return false
   end
-  return (found.fire == nil and found.due == nil) or (is_exact_time(found.fire) and is_exact_time(found.due))
+  if found.fire == nil and found.due == nil then
+    return true
+  end
+  return is_exact_time(found.fire) and is_exact_time(found.due) and tonumber(found.due) >= tonumber(found.fire)
 end
