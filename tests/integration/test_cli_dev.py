@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 
 from fairque import TaskQueue, task
 from fairque.utils.embedded import EmbeddedServer
+from tests.support.prepared import Prepared
 from tests.support.processes import is_alive
 from tests.support.waiting import until
 
@@ -40,19 +38,10 @@ def answer() -> str:
 class Dev:
     """`fairque dev dev_tasks` in a folder of its own."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, prepared: Prepared, folder: Path, *arguments: str) -> None:
         self._log = folder / "log"
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with self._log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "fairque", "dev", *arguments],
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,
-            )
+            self.process = prepared.start("fairque", "dev", *arguments, stdout=log, stderr=log, cwd=folder)
 
     @property
     def log(self) -> str:
@@ -87,11 +76,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def dev(folder: Path) -> Iterator[Callable[..., Dev]]:
+def dev(prepared: Prepared, folder: Path) -> Iterator[Callable[..., Dev]]:
     started: list[Dev] = []
 
     def start(*arguments: str) -> Dev:
-        started.append(Dev(folder, "dev_tasks", *arguments))
+        started.append(Dev(prepared, folder, "dev_tasks", *arguments))
         return started[-1]
 
     yield start
@@ -177,8 +166,8 @@ def test_a_configuration_counts_but_for_its_server(dev: Callable[..., Dev], fold
     one.says("serves queue fq:{mail:0}, 3 at once")
 
 
-def test_a_module_that_is_not_there_ends_it_with_one_clear_line(folder: Path) -> None:
-    one = Dev(folder, "no_such_module")
+def test_a_module_that_is_not_there_ends_it_with_one_clear_line(prepared: Prepared, folder: Path) -> None:
+    one = Dev(prepared, folder, "no_such_module")
     assert one.process.wait(timeout=20) == 2
     assert one.log == (
         "fairque: there is no module 'no_such_module': start in the folder that holds it, or set PYTHONPATH\n"

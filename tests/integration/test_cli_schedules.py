@@ -16,6 +16,7 @@ from fairque import FairQueueConfig, Task, TaskQueue, TaskScheduler, UserPolicy
 from tests.support import worker_tasks
 from tests.support.actions import popped
 from tests.support.command_line import Done, Run, good
+from tests.support.prepared import Prepared
 from tests.support.processes import Command
 from tests.support.waiting import until
 
@@ -30,19 +31,18 @@ def schedules(config: FairQueueConfig) -> Iterator[TaskScheduler]:
 
 
 @pytest.fixture
-def scheduler(config_file: Path, tmp_path: Path) -> Iterator[Callable[..., Command]]:
-    """Starts `fairque scheduler`, and kills what is left of it after the test."""
-    started: list[Command] = []
+def scheduler(
+    config_file: Path, prepared: Prepared, started: list[Command], tmp_path: Path
+) -> Callable[..., Command]:
+    """Starts `fairque scheduler`."""
 
     def start(*arguments: str, file: Path = config_file) -> Command:
         log = tmp_path / f"log-{len(started)}"
         where = ("--config", str(file))
-        started.append(Command(log, *arguments, *where, modules=tmp_path, verb="scheduler"))
+        started.append(Command(prepared, log, "scheduler", *arguments, *where, modules=tmp_path))
         return started[-1]
 
-    yield start
-    for one in started:
-        one.end()
+    return start
 
 
 def data(done: Done) -> Any:
