@@ -12,21 +12,28 @@ from typer.core import TyperGroup
 from fairque import __version__
 from fairque.cli.acl import acl
 from fairque.cli.demo import demo
+from fairque.cli.dev import dev
 from fairque.cli.graph import graph
 from fairque.cli.looking import explain, stats, users
 from fairque.cli.repair import repair
+from fairque.cli.schedule import schedule
+from fairque.cli.scheduler import scheduler
 from fairque.cli.simulate import simulate
 from fairque.cli.user import pause, resume, user
 from fairque.cli.worker import worker
 from fairque.core.exceptions import FairQueueError
+
+ORDER = (
+    *("dev", "worker", "scheduler", "schedule", "stats", "users", "user", "explain", "graph"),
+    *("pause", "resume", "repair", "acl"),
+)
 
 
 class InOrder(TyperGroup):
     """Shows the commands in this order; typer would put the groups first."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        first = ("worker", "stats", "users", "user", "explain", "graph", "pause", "resume", "repair", "acl")
-        return sorted(super().list_commands(ctx), key=lambda name: first.index(name) if name in first else 99)
+        return sorted(super().list_commands(ctx), key=lambda name: ORDER.index(name) if name in ORDER else 99)
 
 
 app = typer.Typer(
@@ -68,14 +75,16 @@ def _root(
 
 # One line each in the list of commands, where the first sentence of their help would be cut off.
 IN_SHORT: dict[Callable[..., None], str] = {
+    dev: "Run server, worker and scheduler; start anew on changes.",
     worker: "Run tasks until stopped.",
+    scheduler: "Fire schedules until stopped.",
     stats: "Show where the tasks are, and whether users are served fairly.",
     users: "Show the users: what waits, what was served, what holds it back.",
     explain: "Tell why a task is not running, and when it may start.",
     graph: "Show what depends on a task, and what it depends on.",
     pause: "Start no more tasks of anybody, say during a migration.",
     resume: "Let a paused queue go on.",
-    acl: "Print the ACL rule for a user of the server with the least rights.",
+    acl: "Print the ACL rule for a server's user with the least rights.",
     repair: "Make the queue whole again after a loss of data.",
     demo: "Watch real work of many users finish in fair order.",
     simulate: "Try out on paper what fair order does to your users' waits.",
@@ -83,3 +92,4 @@ IN_SHORT: dict[Callable[..., None], str] = {
 for command, short in IN_SHORT.items():
     app.command(short_help=short)(command)
 app.add_typer(user, short_help="Show, set or clear one user's share and limits; pause the user.")
+app.add_typer(schedule, short_help="Push tasks at certain times: add, list, pause, trigger, remove.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.console import Console
     from rich.table import Table
@@ -89,16 +89,28 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
 
 
-def print_users(rows: Iterable[tuple[UserStats, Mapping[str, str]]]) -> None:
-    """A table of users: their cells by the names of the columns, and their states.
+def add_id(found: Table, name: str) -> None:
+    """Another column of ids beside the first one."""
+    widest = LONGEST_SHOWN if sys.stdout.isatty() else None
+    found.add_column(name, overflow="fold", max_width=widest)
 
-    Columns for which a terminal has no room are left out, from the right, and named below.
+
+def print_users(rows: Iterable[tuple[UserStats, Mapping[str, str]]]) -> None:
+    """A table of users: their cells by the names of the columns, and their states."""
+    listed = list(rows)
+    print_fitting(lambda shown: _of_users(listed, shown), list(listed[0][1]))
+
+
+def print_fitting(build: Callable[[Sequence[str]], Table], names: Sequence[str]) -> None:
+    """Print a table that `build` makes with columns.
+
+    Those for which a terminal has no room are left out, from the end of the names, and named below.
     """
-    listed, target = list(rows), console()
+    target = console()
     room, everything = target.width, target.options.update(width=PIPED_WIDTH)
-    shown = list(listed[0][1])
+    shown = list(names)
     left_out: list[str] = []
-    while target.measure(found := _of_users(listed, shown), options=everything).maximum > room and shown:
+    while target.measure(found := build(shown), options=everything).maximum > room and shown:
         left_out.insert(0, " ".join(shown.pop().split()))
     target.print(found)
     if left_out:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
 
-from fairque.cli.options import ConfigOption, QueueOption, UrlOption, configuration
-from fairque.core.exceptions import ConfigurationError
+from fairque.cli.options import ConfigOption, LogLevelOption, QueueOption, UrlOption, configuration
 
 
 def worker(  # noqa: PLR0917 - typer passes them by name
@@ -72,9 +70,7 @@ def worker(  # noqa: PLR0917 - typer passes them by name
             help="The address of that port. Kubernetes asks from outside of the pod: 0.0.0.0, or ::.",
         ),
     ] = "127.0.0.1",
-    log_level: Annotated[
-        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
-    ] = "info",
+    log_level: LogLevelOption = "info",
     number: Annotated[int | None, typer.Option(hidden=True)] = None,
     supervisor_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -87,10 +83,10 @@ def worker(  # noqa: PLR0917 - typer passes them by name
 
     Example: fairque worker myapp.tasks --url redis://localhost:6379/0 --concurrency 20 --processes 4
     """
-    from fairque.cli import working  # noqa: PLC0415 - --help and --version stay fast
+    from fairque.cli import starting, working  # noqa: PLC0415 - --help and --version stay fast
 
-    _start_logging(log_level)
-    settings = configuration(config, url, queue, with_policies=True)
+    starting.start_logging(log_level)
+    settings = configuration(config, url, queue, process="worker")
     chosen = working.chosen(
         settings.worker,
         concurrency=concurrency,
@@ -117,10 +113,3 @@ def worker(  # noqa: PLR0917 - typer passes them by name
             settings, chosen, modules, burst=burst, probes=probes, number=number, supervisor_fd=supervisor_fd
         )
     working.end_process(code)
-
-
-def _start_logging(level: str) -> None:
-    number = logging.getLevelNamesMapping().get(level.upper())
-    if number is None:
-        raise ConfigurationError(f"--log-level {level}: must be debug, info, warning or error")
-    logging.basicConfig(level=number, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
 
 import typer
 
+from fairque.cli.starting import import_tasks, tell_problems
 from fairque.core.config import FairQueueConfig, WorkerConfig
 from fairque.core.exceptions import ConfigurationError
 from fairque.core.keys import ID_LIMIT
@@ -86,12 +85,12 @@ def work(
         return vitals[-1].health()
 
     with Guard(link) as guard, _answering(probes, health):
-        _import_tasks(modules)
+        import_tasks(modules)
         _check_memory(worker.max_memory_mb)
         named = settings.model_copy(update={"workers": {worker.id or "worker": worker}})
         with TaskQueue(named) as queue:
             runner = Worker(queue, modules=modules, burst=burst)
-            _tell_problems(queue)
+            tell_problems(queue)
             vitals.append(runner.engine.vitals)
             guard.watch(runner.engine)
             runner.run()
@@ -103,13 +102,6 @@ def _numbered(worker: WorkerConfig, number: int | None) -> WorkerConfig:
         return worker
     suffix = f"-{number}"
     return worker.model_copy(update={"id": worker.id[: ID_LIMIT - len(suffix)] + suffix})
-
-
-def _tell_problems(queue: TaskQueue) -> None:
-    for problem in queue.health().problems:
-        logger.warning("%s", problem)
-    if queue.stats().paused:
-        logger.warning("the queue is paused and starts nothing: fairque resume lets it go on")
 
 
 def _check_memory(max_memory_mb: int | None) -> None:
@@ -144,29 +136,3 @@ def end_process(code: ExitCode) -> None:
         sys.stdout.flush()
         os._exit(code)
     raise typer.Exit(code)
-
-
-def _import_tasks(modules: list[str]) -> None:
-    sys.path.insert(0, "")
-    for name in modules:
-        if name.endswith(".py") or "/" in name:
-            hint = name.removesuffix(".py").strip("./").replace("/", ".")
-            raise ConfigurationError(f"{name} is a file: give the module's name, {hint}")
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name and (name == error.name or name.startswith(f"{error.name}.")):
-                raise ConfigurationError(
-                    f"there is no module {name!r}: start in the folder that holds it, or set PYTHONPATH"
-                ) from error
-            raise ConfigurationError(f"module {name!r} cannot be imported: {_where(error)}") from error
-        except (Exception, SystemExit) as error:
-            raise ConfigurationError(f"module {name!r} cannot be imported: {_where(error)}") from error
-
-
-def _where(error: BaseException) -> str:
-    """The error and the line of the user's code that raised it, in one line."""
-    if isinstance(error, SyntaxError):
-        return f"SyntaxError: {error.msg} ({error.filename}:{error.lineno})"
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}:{frame.lineno})"

@@ -179,7 +179,7 @@ def test_stats_show_any_user_id_as_it_is(run_anew: Run, config: FairQueueConfig,
     assert "\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize("group", [(), ("user",)])
+@pytest.mark.parametrize("group", [(), ("user",), ("schedule",)])
 def test_the_list_of_commands_says_of_each_what_it_does_in_a_whole_line(
     run: Run, group: tuple[str, ...]
 ) -> None:
