@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 from fairque import FairQueueConfig
-from tests.support.prepared import ROOT, is_alive
+from tests.support.prepared import ROOT
+from tests.support.processes import is_alive
 from tests.support.waiting import until
 
 # The interpreter is started and the package imported once: a fork of it fires within some 20 milliseconds.
