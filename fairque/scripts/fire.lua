@@ -45,6 +45,11 @@ local function is_overlapping(shot)
   return last and IS_LIVE[locate(shot.user .. ':' .. last) or '']
 end
 
+-- How many of its tasks it pushes. Where runs must not overlap, the first one is live when the next one would come.
+local function most_of(shot)
+  return shot.overlap == 'skip' and math.min(1, #shot.tasks) or #shot.tasks
+end
+
 -- Why its tasks cannot be pushed, as text; nothing if they can.
 local function refusal(shot)
   if shot.error ~= '' then
@@ -58,7 +63,7 @@ local function refusal(shot)
     end
     task.header = header
   end
-  local user, coming = load_user(shot.user), #shot.tasks
+  local user, coming = load_user(shot.user), most_of(shot)
   local of_user, of_queue = user.live - user.in_flight, opts.max_queued and queue_waiting() + pushed
   local function full(limit, waiting, name)
     return string.format('QUEUEFULL %.0f %.0f %.0f %s', limit, waiting, coming, name)
@@ -86,10 +91,8 @@ local function push(shot, task)
   return 1
 end
 
--- Where runs must not overlap, the first of its tasks is live when the next one would come.
 local function push_all(shot)
-  local number = 0
-  local most = shot.overlap == 'skip' and math.min(1, #shot.tasks) or #shot.tasks
+  local number, most = 0, most_of(shot)
   for i = 1, most do
     number = number + push(shot, shot.tasks[i])
   end

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 CONFIRM_SECONDS = 2.0  # how long a waiter waits for its subscription before it goes on without
+CANCEL_SECONDS = 0.05
 RECONNECT_SECONDS = 0.2
 SILENCE_SECONDS = 3.0  # after so much silence the server is asked whether it is there
 ANSWER_SECONDS = 2.0  # and has so long to answer
@@ -169,8 +170,11 @@ class AsyncListener:
     async def close(self) -> None:
         """End the connection; who waits looks once more, and finds the queue closed."""
         if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader}, timeout=CONFIRM_SECONDS)
+            deadline = time.monotonic() + CONFIRM_SECONDS
+            # Said again: redis-py swallows a cancellation that comes while it connects.
+            while not self._reader.done() and time.monotonic() < deadline:
+                self._reader.cancel()
+                await asyncio.wait({self._reader}, timeout=CANCEL_SECONDS)
             self._reader = None
         self._notify(*self._ears)
 

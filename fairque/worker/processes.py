@@ -193,7 +193,7 @@ class TaskProcesses:
         Raises:
             TaskProcessError: There is none to be had.
         """
-        process = self._idle.pop() if self._idle else await self._start()
+        process = self._idle_one() or await self._start()
         try:
             await process.find(function)
             yield process
@@ -215,6 +215,14 @@ class TaskProcesses:
                 await asyncio.wait_for(asyncio.gather(*ends), seconds)
             for process in self._all:
                 process.kill()
+
+    def _idle_one(self) -> TaskProcess | None:
+        """One that has nothing to do. That one has died may not have been seen to yet."""
+        while self._idle:
+            process = self._idle.pop()
+            if not process.has_ended:
+                return process
+        return None
 
     def _forget(self, process: TaskProcess) -> None:
         self._all.discard(process)

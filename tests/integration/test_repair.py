@@ -8,7 +8,7 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from fairque import Retry, Task, TaskHandler, Worker
+from fairque import Retry, Schedule, Task, TaskHandler, TaskScheduler, Worker
 from fairque.core.config import FairQueueConfig, UserPolicy
 from fairque.core.keys import split_member
 from fairque.core.records import RepairReport
@@ -206,6 +206,97 @@ def test_repair_finds_nothing_and_disturbs_nothing_while_the_queue_is_at_work(
         totals = queue.stats().totals
         assert (totals["finished"], totals.get("reclaimed", 0), totals.get("lost", 0)) == (pushed, 0, 0)
     check_invariants(raw, root)
+
+
+# --- schedules ---
+
+
+def member_score(raw: Redis, root: str) -> tuple[float | None, float | None]:
+    return raw.zscore(f"{root}:schedules", "u:s"), raw.zscore(f"{root}:schedule_index", "u:s")
+
+
+@pytest.fixture
+def scheduled(config: FairQueueConfig) -> Iterator[tuple[TaskQueue, TaskScheduler, Schedule]]:
+    with TaskQueue(config) as queue:
+        schedules = TaskScheduler(queue)
+        added = schedules.add_schedule(task=Task.create(), every=3600, user_id="u", schedule_id="s")
+        yield queue, schedules, added
+
+
+SPOILT: dict[str, Callable[[Redis, str, int], Any]] = {
+    "not listed": lambda raw, root, fire: raw.zrem(f"{root}:schedule_index", "u:s"),
+    "listed elsewhere": lambda raw, root, fire: raw.zadd(f"{root}:schedule_index", {"u:s": 7}),
+    "not due": lambda raw, root, fire: raw.zrem(f"{root}:schedules", "u:s"),
+    "due before its time": lambda raw, root, fire: raw.zadd(f"{root}:schedules", {"u:s": 5}),
+    "due at no time": lambda raw, root, fire: raw.zadd(f"{root}:schedules", {"u:s": "inf"}),
+    "neither": lambda raw, root, fire: raw.delete(f"{root}:schedules", f"{root}:schedule_index"),
+    "its fire time spoilt": lambda raw, root, fire: raw.hset(f"{root}:schedule:u:s", "fire", "soon"),
+}
+
+
+@pytest.mark.parametrize("damage", SPOILT)
+def test_a_schedule_that_is_not_where_its_record_puts_it_is_put_there(
+    scheduled: tuple[TaskQueue, TaskScheduler, Schedule], raw: Redis, root: str, damage: str
+) -> None:
+    queue, schedules, added = scheduled
+    SPOILT[damage](raw, root, added.progress.fire or 0)
+    assert queue.repair(dry_run=True).schedules == 1
+    found = queue.repair()
+    assert (found.schedules, found.remaining) == (1, 0)
+    assert queue.repair().is_clean
+    check_invariants(raw, root)
+    assert member_score(raw, root) == (added.progress.fire, 0)
+    assert [one.next_fire_time for one in schedules.list_schedules()] == [added.next_fire_time]
+
+
+def test_a_schedule_whose_fire_time_and_due_time_are_lost_fires_no_more_until_it_is_resumed(
+    scheduled: tuple[TaskQueue, TaskScheduler, Schedule], raw: Redis, root: str
+) -> None:
+    queue, schedules, added = scheduled
+    raw.zrem(f"{root}:schedules", "u:s")
+    raw.hset(f"{root}:schedule:u:s", "fire", "soon")
+    assert queue.repair().remaining == 0
+    assert queue.repair().is_clean
+    assert schedules.get_schedule("u", "s").next_fire_time is None
+    schedules.pause("u", "s")
+    assert schedules.resume("u", "s").next_fire_time == added.next_fire_time
+
+
+@pytest.mark.parametrize("field", ["revision", "definition", "task", "all"])
+def test_without_a_whole_record_there_is_no_schedule(
+    scheduled: tuple[TaskQueue, TaskScheduler, Schedule], raw: Redis, root: str, field: str
+) -> None:
+    queue, schedules, _ = scheduled
+    if field == "all":
+        raw.delete(f"{root}:schedule:u:s")
+    else:
+        raw.hdel(f"{root}:schedule:u:s", field)
+    assert queue.repair().schedules == 1
+    assert queue.repair().is_clean
+    assert (schedules.list_schedules(), raw.keys(f"{root}:schedul*")) == ([], [])
+
+
+def test_a_paused_schedule_that_is_among_those_due_is_taken_out(
+    scheduled: tuple[TaskQueue, TaskScheduler, Schedule], raw: Redis, root: str
+) -> None:
+    queue, schedules, _ = scheduled
+    schedules.pause("u", "s")
+    raw.zadd(f"{root}:schedules", {"u:s": 5})
+    assert queue.repair().schedules == 1
+    assert (queue.repair().is_clean, member_score(raw, root)) == (True, (None, 0))
+
+
+@pytest.mark.parametrize("key", ["schedules", "schedule_index", "schedule:u:s"])
+def test_a_key_of_schedules_of_another_type_goes(
+    scheduled: tuple[TaskQueue, TaskScheduler, Schedule], raw: Redis, root: str, key: str
+) -> None:
+    queue, schedules, added = scheduled
+    raw.delete(f"{root}:{key}")
+    raw.rpush(f"{root}:{key}", "x")
+    assert queue.repair().remaining == 0
+    assert queue.repair().is_clean
+    left = [one.next_fire_time for one in schedules.list_schedules()]
+    assert left == ([] if key == "schedule:u:s" else [added.next_fire_time])
 
 
 # --- the command ---

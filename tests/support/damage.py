@@ -14,6 +14,7 @@ from fairque.core.config import UserPolicy
 from fairque.core.models import Task
 from fairque.queue import batches
 from fairque.queue.queue import TaskQueue
+from fairque.scheduler.scheduler import TaskScheduler
 from tests.support.actions import BLINK
 
 USERS = ("a", "b", "a:b", "ü", "w[x]*?", "capped", "rated", "paused", "groups")
@@ -27,13 +28,19 @@ POLICIES = {
 
 
 def enrich(queue: TaskQueue, rng: random.Random) -> None:
-    """Tasks of many users in every state, dependencies, a graph that came in part, and XCom."""
+    """Tasks of many users in every state, dependencies, a graph that came in part, XCom, and schedules."""
     for user, policy in POLICIES.items():
         queue.set_policy(user, policy)
     for user in USERS:
         queue.push_batch(list(_tasks(user, rng)))
         queue.xcom(user).push("key", [user])
         queue.xcom(user, namespace="n:s").push("k:1", 1)
+    schedules = TaskScheduler(queue)
+    for user in USERS[:3]:
+        for name, active in (("s", True), ("s:2", True), ("paused", False)):
+            schedules.add_schedule(
+                task=Task.create(), every=AN_HOUR, user_id=user, schedule_id=name, active=active, jitter=9
+            )
     for user in ("a", "groups"):
         push_in_part(queue, user)
     for _ in range(3):
@@ -162,6 +169,11 @@ def add_a_user(raw: Redis, root: str, rng: random.Random) -> None:
     )
 
 
+def add_a_schedule(raw: Redis, root: str, rng: random.Random) -> None:
+    member = rng.choice(["a:s", "a:paused", "a:ghost", "nobody:ghost"])
+    raw.zadd(f"{root}:{rng.choice(['schedules', 'schedule_index'])}", {member: rng.choice([0, 5, 2e12])})
+
+
 def add_an_edge(raw: Redis, root: str, rng: random.Random) -> None:
     side = rng.choice(["blockers", "dependents"])
     raw.zadd(
@@ -194,7 +206,7 @@ def spoil_a_record(raw: Redis, root: str, rng: random.Random) -> None:
 DAMAGE: tuple[Damage, ...] = (
     *(delete_a_key, delete_a_key, delete_a_kind, delete_a_field, spoil_a_field, remove_an_entry),
     *(change_a_score, add_a_task_elsewhere, add_to_a_lane, add_a_user, add_an_edge, make_another_type),
-    *(let_it_last, spoil_a_record),
+    *(let_it_last, spoil_a_record, add_a_schedule),
 )
 
 

@@ -315,7 +315,7 @@ def _schedules(shard: Shard) -> list[str]:
     if shard.due.keys() != firing:
         found.append(f"due are {sorted(shard.due)}, and with a fire time {sorted(firing)}")
     for name, fields in shard.schedules.items():
-        missing = {"revision", "definition", "task", "created_at"} - fields.keys()
+        missing = {"revision", "definition", "task"} - fields.keys()
         if missing:
             found.append(f"schedule:{name} lacks {sorted(missing)}")
         if name in shard.due and shard.due[name] < int(fields.get("fire", 0)):
