@@ -12,7 +12,7 @@ from fairque.cli.options import ConfigOption, LogLevelOption, QueueOption, UrlOp
 def scheduler(
     modules: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODULE…]", help="Modules with @task(cron=…), e.g. myapp.tasks."),
+        typer.Argument(metavar="MODULE…", help="Modules with @task(cron=…), e.g. myapp.tasks."),
     ] = None,
     config: ConfigOption = None,
     url: UrlOption = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -30,7 +31,10 @@ class Sources:
 
     def _find(self, name: str) -> None:
         check_name(name)
-        spec = importlib.util.find_spec(name.partition(".")[0])
+        try:
+            spec = importlib.util.find_spec(name.partition(".")[0])
+        except ValueError:  # no name, or one without a file
+            spec = None
         if spec is None:
             raise no_module(name)
         if spec.submodule_search_locations is not None:
@@ -50,7 +54,14 @@ class Sources:
         return sorted({path for path, _ in seen.items() ^ self._seen.items()})
 
     def _look(self) -> dict[Path, int]:
-        return _times(self._files.union(*(folder.rglob("*.py") for folder in self._folders)))
+        inside = (
+            Path(place, name)
+            for folder in self._folders
+            for place, _, names in os.walk(folder)  # passes over what is removed meanwhile
+            for name in names
+            if name.endswith(".py")
+        )
+        return _times(self._files.union(inside))
 
 
 def _times(files: Iterable[Path]) -> dict[Path, int]:

@@ -327,6 +327,11 @@ def test_help_teaches_each_command_by_an_example(run: Run, verb: str) -> None:
     assert f"Example: fairque schedule {verb}" in " ".join(good(run("schedule", verb, "--help")).split())
 
 
+@pytest.mark.parametrize("verb", ["scheduler", "dev"])
+def test_help_teaches_the_commands_that_run_for_long(run: Run, verb: str) -> None:
+    assert f"Example: fairque {verb} myapp.tasks" in " ".join(good(run(verb, "--help")).split())
+
+
 # --- fairque scheduler ---
 
 DECLARED = """

@@ -6,9 +6,13 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from datetime import UTC, date, datetime, time
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+
+from fairque.core.timing import Timing
 
 ROOT = Path(__file__).parent.parent.parent
 ENGLISH, JAPANESE = ROOT / "docs/en", ROOT / "docs/ja"
@@ -83,6 +87,31 @@ def test_the_readme_s_examples_run_and_print_what_the_readme_shows(name: str) ->
     )
     assert f"```text\n{done.stdout}```" in readme
     assert len(example.read_text().splitlines()) <= 25
+
+
+@pytest.mark.parametrize("folder", [ENGLISH, JAPANESE])
+def test_what_is_said_of_the_days_on_which_clocks_change_is_true(folder: Path) -> None:
+    text = (folder / "scheduling.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.+)` \| (.+ UTC.+) \| (.+ UTC.+) \|$", text, flags=re.MULTILINE)
+    assert len(rows) == 4
+    for expr, *cells in rows:
+        for day, cell in zip((date(2027, 3, 28), date(2027, 10, 31)), cells, strict=True):
+            named = set(re.findall(r"(\d\d:\d\d CES?T)\W{1,2}(\d\d:\d\d) UTC", cell))
+            assert named
+            assert named <= fire_times(expr, day)
+
+
+def fire_times(expr: str, day: date) -> set[tuple[str, str]]:
+    """Of a day in Berlin, by the clock there and by UTC's."""
+    zone = ZoneInfo("Europe/Berlin")
+    midnight = round(datetime.combine(day, time(), zone).timestamp() * 1000)
+    times = Timing(cron=expr, timezone="Europe/Berlin").next(midnight - 1, 100)
+    moments = [datetime.fromtimestamp(fire / 1000, UTC) for fire in times]
+    return {
+        (f"{moment.astimezone(zone):%H:%M %Z}", f"{moment:%H:%M}")
+        for moment in moments
+        if moment.astimezone(zone).date() == day
+    }
 
 
 def test_every_test_that_the_readme_names_exists() -> None:

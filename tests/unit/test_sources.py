@@ -70,6 +70,9 @@ def test_modules_are_found_and_not_imported(folder: Path) -> None:
     Sources(["watched_alone", "watched.deep"])
     with pytest.raises(ConfigurationError, match=r"there is no module 'watched_nowhere\.tasks'"):
         Sources(["watched_nowhere.tasks"])
+    for name in (".watched", "", "__main__.x"):
+        with pytest.raises(ConfigurationError, match="there is no module"):
+            Sources([name])
     with pytest.raises(ConfigurationError, match="is a file: give the module's name, watched_alone"):
         Sources(["watched_alone.py"])
 
