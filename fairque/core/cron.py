@@ -185,6 +185,7 @@ def _check_field(field: _Field, text: str, expr: str) -> None:
         raise ScheduleValidationError(f"the {field.name} field {text!r} of cron {expr!r} is wrong: {why}")
 
 
+@lru_cache(maxsize=10_000)  # expressions differ, and most of their fields do not
 def _fault(field: _Field, text: str) -> str | None:
     index = _FIELDS.index(field)
     try:
