@@ -88,9 +88,12 @@ class WorkerConfig(StrictModel):
 class SchedulerConfig(StrictModel):
     """A scheduler process, and the schedules that it declares."""
 
-    id: Id | None = Field(None, description="Name of the process, for its log; unset leaves it out.")
+    id: Id | None = Field(
+        None, description="Name of the process, for its log; unset, host and process id make one."
+    )
     misfire_grace: Seconds = Field(
-        1.0, description="Seconds by which a schedule that makes up for none of the missed times may be late."
+        1.0,
+        description="Seconds by which a schedule may be late before its time counts as missed (catch_up).",
     )
     schedules: dict[Id, ScheduleConfig] = Field(default_factory=dict, description="Schedules by their ids.")
 

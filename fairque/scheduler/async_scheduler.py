@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import socket
 from typing import TYPE_CHECKING, Any, Self
 
 from fairque.core.calls import single
@@ -47,6 +49,7 @@ class AsyncTaskScheduler:
         self._queue = source
         self.config = source.config
         self._commands = source.commands
+        self._name = self.config.scheduler.id or f"{socket.gethostname()}-{os.getpid()}"
         self._loop: asyncio.AbstractEventLoop | None = None  # while it runs
         self._stop_requested: asyncio.Event | None = None
         self._stop_was_asked = False
@@ -84,7 +87,7 @@ class AsyncTaskScheduler:
         flows = [declare(self._commands, declared_schedules(self.config.scheduler.declared()))]
         flows += [tend(shard.schedules, grace) for shard in self._commands.shards]
         working = [asyncio.create_task(manager.run(flow)) for flow in flows]
-        logger.info("a scheduler serves queue %s", self._commands.where)
+        logger.info("scheduler %s serves queue %s", self._name, self._commands.where)
         ending = asyncio.create_task(stopping.wait())
         try:
             waiting = {ending, *working}
@@ -96,7 +99,7 @@ class AsyncTaskScheduler:
             for task in (ending, *working):
                 task.cancel()
             await asyncio.gather(ending, *working, return_exceptions=True)
-            logger.info("the scheduler has ended")
+            logger.info("scheduler %s has ended", self._name)
 
     def stop(self) -> None:
         self._stop_was_asked = True

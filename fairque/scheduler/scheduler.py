@@ -49,7 +49,7 @@ class TaskScheduler:
         self._queue = source
         self.config = source.config
         self._commands = source.commands
-        self._background = Background(_Engine(self.config), "the scheduler")
+        self._background = Background(_Engine(self.config), "the scheduler", thread="fairque-scheduler")
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import threading
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger("fairque")
 
 LAST_MOMENT_SECONDS = 0.5
 
@@ -33,11 +36,13 @@ class Background:
     Args:
         engine: The engine.
         name: Who works, for an error.
+        thread: What a thread of its own is called.
     """
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine, name: str, *, thread: str) -> None:
         self._engine = engine
         self._name = name
+        self._thread_name = thread
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
@@ -59,7 +64,7 @@ class Background:
         if self._thread is not None:
             raise RuntimeError(f"{self._name} works already: stop() it first")
         self._engine.forget_stop()
-        self._thread = threading.Thread(target=self._run_in_thread, name="fairque-engine", daemon=True)
+        self._thread = threading.Thread(target=self._run_in_thread, name=self._thread_name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -87,8 +92,9 @@ class Background:
     def _run_in_thread(self) -> None:
         try:
             self.run()
-        except BaseException as error:  # noqa: BLE001 - raised again by stop()
-            self._error = error
+        except BaseException as error:
+            self._error = error  # raised again by stop(), which may be long after
+            logger.exception("%s has ended: it will not go on by itself", self._name)
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:

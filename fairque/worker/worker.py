@@ -19,7 +19,7 @@ class Worker:
 
     def __init__(self, source: Any = None, **options: Any) -> None:
         self.engine = AsyncWorker(source, **options)
-        self._background = Background(self.engine, f"worker {self.worker_id}")
+        self._background = Background(self.engine, f"worker {self.worker_id}", thread="fairque-worker")
 
     @property
     def worker_id(self) -> str:
