@@ -9,6 +9,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fairque.core.exceptions import FairQueueError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -94,7 +96,9 @@ class Background:
             self.run()
         except BaseException as error:
             self._error = error  # raised again by stop(), which may be long after
-            logger.exception("%s has ended: it will not go on by itself", self._name)
+            # A FairQueue error says all that there is to say.
+            unexpected = not isinstance(error, FairQueueError)
+            logger.error("%s has ended, for good: %s", self._name, error, exc_info=unexpected)
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
