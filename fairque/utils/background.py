@@ -98,7 +98,7 @@ class Background:
             self._error = error  # raised again by stop(), which may be long after
             # A FairQueue error says all that there is to say.
             unexpected = not isinstance(error, FairQueueError)
-            logger.error("%s has ended, for good: %s", self._name, error, exc_info=unexpected)
+            logger.error("%s has ended, for good: %s", self._name, error, exc_info=unexpected)  # noqa: TRY400 - see above
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> None:
