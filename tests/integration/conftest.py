@@ -17,6 +17,7 @@ from fairque.cli import main
 from fairque.core.config import FairQueueConfig, QueueConfig, RedisConfig, UserPolicy
 from fairque.queue.queue import TaskQueue
 from fairque.utils.embedded import EmbeddedServer
+from fairque.worker.worker import Worker
 from tests.support.command_line import Done, Run
 from tests.support.faces import FACES, open_face
 from tests.support.invariants import violations
@@ -24,6 +25,7 @@ from tests.support.prepared import Prepared
 from tests.support.processes import Command, Start, spawn_worker
 
 OpenQueue: TypeAlias = Callable[..., TaskQueue]
+StartWorker: TypeAlias = Callable[..., Worker]
 
 _numbers = itertools.count(1)
 
@@ -114,6 +116,22 @@ def _leaves_no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
         raw.delete(*found)
     assert not strangers, f"keys outside the test's prefix: {strangers[:10]}"
     assert not problems, "the test left an inconsistent shard:\n" + "\n".join(problems)
+
+
+@pytest.fixture
+def start(config: FairQueueConfig) -> Iterator[StartWorker]:
+    """Starts workers in the background, and stops them after the test."""
+    started: list[Worker] = []
+
+    def start_one(source: Any = config, **options: Any) -> Worker:
+        worker = Worker(source, **{"concurrency": 8, "graceful_shutdown_timeout": 5.0, **options})
+        worker.start()
+        started.append(worker)
+        return worker
+
+    yield start_one
+    for worker in started:
+        worker.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -22,13 +22,11 @@ from fairque import (
     Worker,
 )
 from fairque.core.header import Header
-from tests.integration.conftest import OpenQueue
+from tests.integration.conftest import OpenQueue, StartWorker
 from tests.support import worker_tasks as tasks
 from tests.support.actions import make, popped, server_ms
 from tests.support.prepared import ROOT
 from tests.support.waiting import until
-
-StartWorker: TypeAlias = Callable[..., Worker]
 
 # A worker of the next release: it knows a function that this process does not.
 NEXT_RELEASE = """
@@ -46,21 +44,6 @@ Worker(FairQueueConfig(redis=RedisConfig(unix_socket_path=socket), queue=QueueCo
 
 def new(name: str, number: int = 1) -> Task[Any]:
     return Task(task_id=name, header=Header(function="next.release"), arguments=((number,), {}))
-
-
-@pytest.fixture
-def start(config: FairQueueConfig) -> Iterator[StartWorker]:
-    started: list[Worker] = []
-
-    def start_one(source: Any = config, **options: Any) -> Worker:
-        worker = Worker(source, concurrency=4, graceful_shutdown_timeout=5.0, **options)
-        worker.start()
-        started.append(worker)
-        return worker
-
-    yield start_one
-    for worker in started:
-        worker.stop()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -26,32 +26,15 @@ from fairque import (
 )
 from fairque.core.calls import single
 from fairque.core.header import Header
+from tests.integration.conftest import StartWorker
 from tests.support import worker_tasks as tasks
 from tests.support.waiting import until
-
-StartWorker: TypeAlias = Callable[..., Worker]
 
 
 @pytest.fixture
 def queue(config: FairQueueConfig) -> Iterator[TaskQueue]:
     with TaskQueue(config) as queue:
         yield queue
-
-
-@pytest.fixture
-def start(config: FairQueueConfig) -> Iterator[StartWorker]:
-    """Starts workers in the background, and stops them after the test."""
-    started: list[Worker] = []
-
-    def start_one(source: Any = config, **options: Any) -> Worker:
-        worker = Worker(source, **{"concurrency": 8, "graceful_shutdown_timeout": 5.0, **options})
-        worker.start()
-        started.append(worker)
-        return worker
-
-    yield start_one
-    for worker in started:
-        worker.stop()
 
 
 # --- running ------------------------------------------------------------------------------------------

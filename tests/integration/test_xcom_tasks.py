@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -25,7 +25,6 @@ from fairque import (
     TaskFailedError,
     TaskHandler,
     TaskQueue,
-    Worker,
     XComManager,
     XComUnavailableError,
     current_task,
@@ -34,9 +33,8 @@ from fairque import (
     xcom_push,
     xcom_task,
 )
+from tests.integration.conftest import StartWorker
 from tests.support.waiting import until
-
-StartWorker: TypeAlias = Callable[..., Worker]
 
 # What tasks in threads leave for the test, and the test for them: they run in this process.
 notes: dict[str, Any] = {}
@@ -56,21 +54,6 @@ def queue(config: FairQueueConfig) -> Iterator[TaskQueue]:
     with TaskQueue(config) as queue:
         yield queue
     go_on.set()
-
-
-@pytest.fixture
-def start(config: FairQueueConfig) -> Iterator[StartWorker]:
-    started: list[Worker] = []
-
-    def start_one(**options: Any) -> Worker:
-        worker = Worker(config, **{"concurrency": 8, "graceful_shutdown_timeout": 5.0, **options})
-        worker.start()
-        started.append(worker)
-        return worker
-
-    yield start_one
-    for worker in started:
-        worker.stop()
 
 
 # --- the context --------------------------------------------------------------------------------------
