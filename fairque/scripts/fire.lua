@@ -19,6 +19,7 @@
 --- @include "includes/next_fire"
 
 local IS_LIVE = { QUEUED = true, STARTED = true, SCHEDULED = true, DEFERRED = true }
+local AGAIN_MS = 60000
 local replies, pushed, ready, first_tick = {}, 0, false, nil
 
 local function is_its_turn(shot)
@@ -119,7 +120,12 @@ local function shoot(shot)
   return push_all(shot)
 end
 
-local function move_on(shot)
+-- A time that was refused is made up for by the next one. The last one of all has none: it is tried again.
+local function move_on(shot, is_refused)
+  if is_refused and shot.next_fire == '' and shot.fire ~= '' then
+    set_next_fire(shot.member, shot.fire, integer(now + AGAIN_MS))
+    return
+  end
   if shot.error == '' then
     redis.call('HSET', shot.key, 'last_fire', shot.last_fire)
   end
@@ -145,7 +151,7 @@ for i, shot in ipairs(shots) do
   if is_its_turn(shot) then
     replies[i] = shoot(shot)
     if not opts.by_hand then
-      move_on(shot)
+      move_on(shot, type(replies[i]) == 'string')
     end
   end
 end

@@ -15,7 +15,9 @@ from fairque import (
     FairQueueConfig,
     QueueConfig,
     ServerPermissionError,
+    Task,
     TaskQueue,
+    TaskScheduler,
     TaskState,
     UserPolicy,
     Worker,
@@ -25,7 +27,7 @@ from fairque import (
 from fairque.queue.acl import acl_rule
 from tests.support import worker_tasks as tasks
 from tests.support.actions import make, popped, push, sleep_past
-from tests.support.faces import FACES, open_face
+from tests.support.faces import FACES, open_face, open_scheduler
 from tests.support.servers import OwnServer, own_server
 from tests.support.waiting import until
 
@@ -80,6 +82,7 @@ def test_every_operation_works(face: str, config: FairQueueConfig, raw: Redis) -
         _attempts(queue, raw)
         _graphs(queue)
         _operators(queue)
+        _schedules(open_scheduler(queue))
     finally:
         queue.close()
     assert denied(raw) == []
@@ -132,6 +135,24 @@ def _operators(queue: TaskQueue) -> None:
     assert queue.user_stats("u") is not None
     assert queue.stats().users >= 1
     assert queue.health().version
+
+
+def _schedules(schedules: TaskScheduler) -> None:
+    schedules.add_schedule("0 9 * * *", Task.create(), user_id="u", schedule_id="daily")
+    assert schedules.update_schedule("u", "daily", jitter=5).jitter
+    assert schedules.pause("u", "daily").next_fire_time is None
+    assert schedules.resume("u", "daily").next_fire_time is not None
+    assert schedules.trigger_now("u", "daily").created
+    assert [one.schedule_id for one in schedules.list_schedules(user_id="u")] == ["daily"]
+    assert schedules.remove_schedule("u", "daily")
+
+
+def test_a_scheduler_fires_and_is_woken(config: FairQueueConfig, raw: Redis) -> None:
+    with TaskQueue(config) as queue, TaskScheduler(queue) as schedules:
+        schedules.start()
+        schedules.add_schedule(task=share(1), every=0.1, user_id="acme")
+        until(lambda: queue.stats().queued, "a task")
+    assert denied(raw) == []
 
 
 def test_a_worker_works_and_waiters_are_woken(config: FairQueueConfig, raw: Redis) -> None:

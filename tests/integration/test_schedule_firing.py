@@ -551,6 +551,30 @@ def test_a_full_user_is_recorded_and_tried_again_at_its_next_time_and_others_fir
     assert (found.fired, found.failures) == (1, 1)
 
 
+def test_the_last_time_of_a_schedule_is_tried_again_where_there_was_no_room(
+    queue: TaskQueue, schedules: TaskScheduler, raw: Redis, root: str
+) -> None:
+    queue.set_policy("full", UserPolicy(max_queued=1))
+    push(queue, "full", "a")
+    once = schedules.add_schedule(
+        task=report(), at=server_ms(raw) / 1000 + 60, user_id="full", schedule_id="o"
+    )
+    once = go_back(raw, root, once, 61)
+    (shot,) = fire(queue)
+    assert shot.problem.startswith("user 'full' has 1 waiting tasks and the limit is 1")
+    found = schedules.get_schedule("full", "o")
+    assert (found.failures, found.progress.fire) == (1, once.progress.fire)
+    due = raw.zscore(f"{root}:schedules", "full:o")
+    assert due is not None
+    assert 50_000 < due - server_ms(raw) <= 60_000
+    assert fire(queue) == []
+    assert names(queue.pop_batch("w", 1, users=["full"])) == ["a"]
+    raw.zadd(f"{root}:schedules", {"full:o": once.progress.fire or 0})
+    assert pushed(fire(queue)) == 1
+    found = schedules.get_schedule("full", "o")
+    assert (found.fired, found.failures, found.next_fire_time) == (1, 1, None)
+
+
 def test_a_full_queue_takes_what_fits(
     open_queue: OpenQueue, make_config: Callable[..., FairQueueConfig], raw: Redis, root: str
 ) -> None:

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from fairque import FairQueueConfig, LeaseLostError, Task, TaskQueue, TaskState, UserPolicy, Worker, parallel
+from fairque import (
+    FairQueueConfig,
+    LeaseLostError,
+    Task,
+    TaskQueue,
+    TaskScheduler,
+    TaskState,
+    UserPolicy,
+    Worker,
+    parallel,
+)
 from tests.support import worker_tasks as tasks
 from tests.support.cluster import Cluster
 from tests.support.faces import FACES, Background, open_face
@@ -122,6 +132,18 @@ def test_workers_run_what_is_pushed_while_they_wait(make_config: MakeConfig) -> 
             assert both.state() is TaskState.FINISHED
     finally:
         worker.stop()
+
+
+def test_schedules_of_each_user_fire(make_config: MakeConfig) -> None:
+    with TaskQueue(make_config()) as queue, TaskScheduler(queue) as schedules:
+        schedules.start()
+        for number in range(8):
+            schedules.add_schedule(
+                task=tasks.add(number, 1), every=0.2, user_id=f"u{number}", schedule_id="s"
+            )
+        until(lambda: all(one.fired for one in schedules.list_schedules()), "all have fired", every=0.05)
+        assert schedules.pause("u1", "s").next_fire_time is None
+        assert schedules.trigger_now("u1", "s").created
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
