@@ -175,9 +175,7 @@ def read_task(
         ConfigurationError: An argument is no JSON, or does not go with the others.
         TaskValidationError: An option is out of its range.
     """
-    import msgspec  # noqa: PLC0415 - --help and --version stay fast
-
-    from fairque.core.models import Task  # noqa: PLC0415 - the same
+    from fairque.core.models import task_by_name  # noqa: PLC0415 - --help and --version stay fast
 
     positional = [read_json("--arg", text) for text in args]
     named = dict(_read_named(text) for text in kwargs)
@@ -193,13 +191,8 @@ def read_task(
             "schedule add: --payload is for a handler: leave TASK out, or give it --arg and --kwarg"
         )
     value = None if payload is None else read_json("--payload", payload)
-    task = Task.create(
-        payload=value, **{option: given for option, given in options.items() if given is not None}
-    )
-    if name is None:
-        return task
-    header = msgspec.structs.replace(task.header, function=name)
-    return msgspec.structs.replace(task, header=header, arguments=(positional, named))
+    given = {option: setting for option, setting in options.items() if setting is not None}
+    return task_by_name(name, positional, named, value, **given)
 
 
 def _read_named(text: str) -> tuple[str, Any]:

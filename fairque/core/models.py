@@ -378,6 +378,28 @@ class Task(
         return self.run.history
 
 
+def task_by_name(
+    function: str | None, args: list[Any], kwargs: dict[str, Any], payload: Any, **options: Any
+) -> Task[Any]:
+    """A task of a function of which only the registered name is known; a handler's without one.
+
+    Args:
+        function: The name; None for a handler's task.
+        args: The function's arguments by position.
+        kwargs: And by name.
+        payload: What a handler gets.
+        options: As for `Task.create`.
+
+    Raises:
+        TaskValidationError: An option is out of its range; the message names it.
+    """
+    task: Task[Any] = Task.create(payload=payload, **options)
+    if function is None:
+        return task
+    header = msgspec.structs.replace(task.header, function=function)
+    return msgspec.structs.replace(task, header=header, arguments=(args, kwargs))
+
+
 def naming_outputs(task: Task[R]) -> Task[R]:
     """The task with its outputs as they travel, depending on the tasks they are of."""
     ids = dict.fromkeys((*task.depends_on, *find_outputs(task.arguments)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import msgspec
 from pydantic import AwareDatetime, Field
 
 from fairque.core.keys import ID_LIMIT
@@ -57,14 +56,11 @@ class ScheduleConfig(StrictModel):
         Raises:
             ScheduleValidationError: A value is wrong; the message names it.
         """
-        from fairque.core.models import Task  # noqa: PLC0415 - a configuration alone needs no tasks
+        from fairque.core.models import task_by_name  # noqa: PLC0415 - a configuration alone needs no tasks
         from fairque.core.schedule import Schedule  # noqa: PLC0415 - nor schedules
 
         options = self.model_dump(include={"priority", "max_retries", "timeout", "group"}, exclude_none=True)
-        task = Task.create(payload=self.payload, **options)
-        if self.task is not None:
-            header = msgspec.structs.replace(task.header, function=self.task)
-            task = msgspec.structs.replace(task, header=header, arguments=(self.args, self.kwargs))
+        task = task_by_name(self.task, self.args, self.kwargs, self.payload, **options)
         times = self.model_dump(include={"every", "at", "timezone", "start", "end", "jitter"})
         rest = self.model_dump(
             include={"catch_up", "max_catch_up", "overlap", "active", "metadata", "user_id"}

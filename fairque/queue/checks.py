@@ -42,8 +42,8 @@ def user_names(users: Sequence[str] | None) -> list[str] | None:
     return None if users is None else list(dict.fromkeys(escape(user) for user in user_list(users)))
 
 
-def member_of(user_id: str, task_id: str) -> str:
-    return member(check_id(user_id, "user_id"), check_id(task_id, "task_id"))
+def member_of(user_id: str, own_id: str, what: str = "task_id") -> str:
+    return member(check_id(user_id, "user_id"), check_id(own_id, what))
 
 
 def check_missing(value: Missing | None) -> Missing | None:

@@ -14,7 +14,7 @@ from fairque.core.exceptions import (
     ScheduleValidationError,
 )
 from fairque.core.ids import new_id
-from fairque.core.keys import check_id, escape, member, split_member, unescape
+from fairque.core.keys import check_id, escape, split_member, unescape
 from fairque.core.models import TaskState, decode_task
 from fairque.core.records import Run
 from fairque.core.schedule import (
@@ -26,6 +26,7 @@ from fairque.core.schedule import (
     encode_definition,
     record_of,
 )
+from fairque.queue import checks
 from fairque.queue.base import Commands
 from fairque.queue.firing import Shot, aim, at_once, explained, member_of
 from fairque.queue.pushing import Receipt
@@ -180,7 +181,9 @@ class ScheduleCommands(Commands):
 
     def remove(self, user_id: str, schedule_id: str) -> Call[bool]:
         """Forget a schedule: whether it was there."""
-        return self._call("remove_schedule", (b"{}", _member_of(user_id, schedule_id)), bool)
+        return self._call(
+            "remove_schedule", (b"{}", checks.member_of(user_id, schedule_id, "schedule_id")), bool
+        )
 
     def _encoded(self, schedule: Schedule) -> Schedule:
         """With its task as it is stored."""
@@ -223,7 +226,7 @@ class ScheduleCommands(Commands):
         return self._call("list_schedules", (options, after), read)
 
     def _found(self, user_id: str, schedule_id: str) -> Flow[tuple[int, Schedule]]:
-        now, (known,) = yield self._get([_member_of(user_id, schedule_id)])
+        now, (known,) = yield self._get([checks.member_of(user_id, schedule_id, "schedule_id")])
         if known is None:
             raise ScheduleNotFoundError(user_id, schedule_id)
         return now, known
@@ -388,10 +391,6 @@ def _changing_all_the_time(schedule: Schedule) -> FairQueueError:
         f"schedule {schedule.schedule_id!r} of user {schedule.user_id!r} is being changed all the time: "
         "try again"
     )
-
-
-def _member_of(user_id: str, schedule_id: str) -> str:
-    return member(check_id(user_id, "user_id"), check_id(schedule_id, "schedule_id"))
 
 
 def _whole(value: bytes | None) -> int | None:

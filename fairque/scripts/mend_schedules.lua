@@ -4,7 +4,6 @@
 -- Returns how many there were.
 --- @include "includes/shard"
 --- @include "includes/repair_schedule"
---- @include "includes/next_fire"
 
 for i = 2, #ARGV do
   local member = ARGV[i]

@@ -1,8 +1,10 @@
+--- @include "includes/next_fire"
 -- What repair thinks of a schedule: its record says when it fires, and two sets follow from it.
 local NEEDED = { 'revision', 'definition', 'task' }
 
 local function is_exact_time(text)
-  return string.match(text or '', '^%d+$') ~= nil and tonumber(text) < 9e12
+  local time = time_in(text)
+  return time ~= '' and tonumber(time) < 9e12
 end
 
 -- How it stands: what there is of its record (none, some: it cannot be used, or all), its next fire time, when it is due.
