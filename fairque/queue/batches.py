@@ -74,7 +74,7 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
         DependencyCycleError: Tasks of the batch would wait for each other.
     """
     if not any(task.depends_on for task in tasks):
-        return list(_by_size(range(len(tasks)), sizes)), []
+        return [Part(run) for run in cut_by_size(range(len(tasks)), sizes)], []
     tasks = _without_repeats(tasks)
     by_user: dict[str | None, list[int]] = defaultdict(list)
     for place, task in enumerate(tasks):
@@ -91,7 +91,7 @@ def parts_of(tasks: Sequence[Task[Any]], sizes: Sequence[int]) -> tuple[list[Par
         if any(tasks[place].depends_on for place in places):
             in_order += _gated([tasks[place] for place in graphs[user]], graphs[user], sizes)
         else:
-            together += list(_by_size(places, sizes))
+            together += [Part(run) for run in cut_by_size(places, sizes)]
     (together or in_order)[0].check = _outside(tasks)
     return together, in_order
 
@@ -120,17 +120,20 @@ def rest_by_user(tasks: Sequence[Task[Any]], first: Part) -> dict[str, int]:
     return dict(Counter(escape(user or "") for user in coming.values()).most_common(MOST_COUNTED))
 
 
-def _by_size(places: Sequence[int], sizes: Sequence[int]) -> Iterator[Part]:
-    """Cut before what would exceed the tasks or the bytes of one script."""
-    part, total = Part(), 0
+def cut_by_size(
+    places: Sequence[int], sizes: Sequence[int], *, most: int = CHUNK, most_bytes: int = CHUNK_BYTES
+) -> Iterator[list[int]]:
+    """The places in runs, cut before what would exceed the number or the bytes of one script."""
+    run: list[int] = []
+    total = 0
     for place in places:
-        if part.places and (len(part.places) == CHUNK or total + sizes[place] > CHUNK_BYTES):
-            yield part
-            part, total = Part(), 0
-        part.places.append(place)
+        if run and (len(run) == most or total + sizes[place] > most_bytes):
+            yield run
+            run, total = [], 0
+        run.append(place)
         total += sizes[place]
-    if part.places:
-        yield part
+    if run:
+        yield run
 
 
 def _order(tasks: Sequence[Task[Any]], places: Sequence[int]) -> list[int]:

@@ -28,13 +28,14 @@ from fairque.core.schedule import (
 )
 from fairque.queue import checks
 from fairque.queue.base import Commands
+from fairque.queue.batches import cut_by_size
 from fairque.queue.firing import Shot, aim, at_once, explained, member_of
 from fairque.queue.pushing import Receipt
 from fairque.queue.replies import groups
 from fairque.utils.meanings import refusal_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from fairque.core.calls import Call, Flow
     from fairque.core.config import QueueConfig
@@ -130,7 +131,10 @@ class ScheduleCommands(Commands):
             ScheduleValidationError: One would never fire.
         """
         added: list[Schedule] = []
-        for chunk in _chunks([self._encoded(schedule) for schedule in schedules]):
+        encoded = [self._encoded(schedule) for schedule in schedules]
+        sizes = [len(schedule.task.body or b"") for schedule in encoded]
+        for run in cut_by_size(range(len(encoded)), sizes, most=CHUNK, most_bytes=PAGE_BYTES):
+            chunk = [encoded[place] for place in run]
             added += yield from self._add_some(chunk, replace=replace, declared=declared)
         return added
 
@@ -349,20 +353,6 @@ def _settled(given: Schedule, known: Schedule | None, now: int) -> Schedule:
 def _anchor(given: Schedule, known: Schedule | None) -> int | None:
     """Where an interval that stays counts from, whatever else of its times changes."""
     return known.timing.anchor if known is not None and given.every == known.every else None
-
-
-def _chunks(schedules: Sequence[Schedule]) -> Iterator[list[Schedule]]:
-    chunk: list[Schedule] = []
-    size = 0
-    for schedule in schedules:
-        own = len(schedule.task.body or b"")
-        if chunk and (len(chunk) == CHUNK or size + own > PAGE_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(schedule)
-        size += own
-    if chunk:
-        yield chunk
 
 
 def refuse_twins(schedules: Sequence[Schedule]) -> None:
