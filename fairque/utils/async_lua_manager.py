@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import exceptions as redis_errors
@@ -17,6 +16,7 @@ from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import CLIENT_ERRORS, PAUSE_AFTER_REFUSAL, _BaseLuaScriptManager, _said
 from fairque.utils.meanings import meaning_of
 from fairque.utils.patience import is_passing_refusal
+from fairque.utils.wire import AsyncWire
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -38,7 +38,11 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         renew_in_children(self)
 
     def _begin(self) -> None:
-        self.client: Any = self._config.create_async_redis_client()
+        client: Any = self._config.create_async_redis_client()
+        self.client = client
+        self._wire: AsyncWire | None = None  # not in a cluster
+        if not self._config.cluster:
+            self._wire = AsyncWire(client.connection_pool, keeps=self._keeps_connections)
         self._slots = asyncio.Semaphore(self.CONNECTIONS)
         self._opener = asyncio.Lock()
         self._opening_task: asyncio.Task[Any] | None = None
@@ -134,25 +138,30 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     async def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()
-        send = self.client.execute_command if call.confirm is None else partial(self._confirmed, call)
+        send = self._send if call.confirm is None else self._send_confirmed
         async with self._slots:
             try:
-                return await send(*self._arguments(call))
+                return await send(call, self._arguments(call))
             except redis_errors.NoScriptError:
-                return await send(*self._full_arguments(call))
+                return await send(call, self._full_arguments(call))
             finally:
                 if self._closed:  # meanwhile, perhaps before its connection was there
                     await self.client.aclose()
 
-    async def _confirmed(self, call: Call[Any], *command: Any) -> Any:
+    async def _send(self, _: Call[Any], command: tuple[Any, ...]) -> Any:
+        if self._wire is None:
+            return await self.client.execute_command(*command)
+        reply = (await self._wire.exchange((command,)))[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def _send_confirmed(self, call: Call[Any], command: tuple[Any, ...]) -> Any:
         """The reply of a script, once what it wrote is confirmed."""
         assert call.confirm is not None  # noqa: S101 - for the type checker
-        if self._config.cluster:
+        if self._wire is None:
             return _said(call, await self._on_one_node(call.root, command, call.confirm.command))
-        async with self.client.pipeline(transaction=False) as pipeline:
-            pipeline.execute_command(*command)
-            pipeline.execute_command(*call.confirm.command)
-            return _said(call, await pipeline.execute(raise_on_error=False))
+        return _said(call, await self._wire.exchange((command, call.confirm.command)))
 
     async def _on_one_node(self, root: str, *commands: tuple[Any, ...]) -> list[Any]:
         """The replies to commands that go to the node of a shard on one connection, errors among them."""
@@ -173,13 +182,10 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
                 await self._open(self._opening)
             except ServerError as error:
                 return [error] * len(calls)
-        if len(calls) == 1 or self._config.cluster or any(call.confirm for call in calls):
+        if self._wire is None or any(call.confirm for call in calls):
             return await _noticing(self._by_root(calls))
-        pipeline = self.client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command(*self._arguments(call))
         try:
-            replies = await _noticing(pipeline.execute(raise_on_error=False))
+            replies = await _noticing(self._wire.exchange([self._arguments(call) for call in calls]))
         except Exception as error:
             self._check_open()  # while a queue is being closed redis-py may raise anything
             if not isinstance(error, CLIENT_ERRORS):
@@ -269,6 +275,8 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     async def _distrust(self, error: Exception) -> None:
         if self._is_silent_master(error):
+            if self._wire is not None:
+                await self._wire.forget()
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _listening(self) -> AsyncListener:

@@ -6,7 +6,6 @@ import random
 import threading
 import time
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from redis import exceptions as redis_errors
@@ -18,6 +17,7 @@ from fairque.utils.listener import Ear, ThreadListener
 from fairque.utils.meanings import meaning_of
 from fairque.utils.patience import Patience, is_passing_refusal
 from fairque.utils.script_loader import ScriptLoader
+from fairque.utils.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +65,10 @@ class _BaseLuaScriptManager:
         """
         patience = LONGEST_BLOCK + min(GRACE_OF_BLOCK, self._config.socket_timeout or GRACE_OF_BLOCK)
         return self._config.model_copy(update={"socket_timeout": patience})
+
+    @property
+    def _keeps_connections(self) -> bool:
+        return self._config.max_connections is None
 
     @staticmethod
     def _block_for(seconds: float) -> float:
@@ -155,6 +159,7 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def _begin(self) -> None:
         self._client: Any = None
+        self._wire: Wire | None = None  # not in a cluster
         self._slots = threading.Semaphore(self.CONNECTIONS)
         self._lock = threading.Lock()
         self._opener = threading.RLock()
@@ -177,9 +182,12 @@ class LuaScriptManager(_BaseLuaScriptManager):
             self._check_open()
             if self._client is None:
                 try:
-                    self._client = self._config.create_redis_client()
+                    client: Any = self._config.create_redis_client()
                 except redis_errors.RedisClusterException as error:  # a cluster's client connects at once
                     raise meaning_of(error, "connect") from error
+                if not self._config.cluster:
+                    self._wire = Wire(client.connection_pool, keeps=self._keeps_connections)
+                self._client = client
             return self._client
 
     def run(self, flow: Flow[T]) -> T:
@@ -254,27 +262,37 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()
-        send = self.client.execute_command if call.confirm is None else partial(self._confirmed, call)
+        send = self._send if call.confirm is None else self._send_confirmed
+        client = self.client
         with self._slots:
             try:
-                return send(*self._arguments(call))
+                return send(call, client, self._arguments(call))
             except redis_errors.NoScriptError:
-                return send(*self._full_arguments(call))
+                return send(call, client, self._full_arguments(call))
 
-    def _confirmed(self, call: Call[Any], *command: Any) -> Any:
+    def _send(self, _: Call[Any], client: Any, command: tuple[Any, ...]) -> Any:
+        if self._wire is None:
+            return client.execute_command(*command)
+        reply = self._wire.exchange((command,))[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def _send_confirmed(self, call: Call[Any], client: Any, command: tuple[Any, ...]) -> Any:
         """The reply of a script, once what it wrote is confirmed."""
         assert call.confirm is not None  # noqa: S101 - for the type checker
-        with self._node_of(call.root).pipeline(transaction=False) as pipeline:
+        if self._wire is not None:
+            return _said(call, self._wire.exchange((command, call.confirm.command)))
+        with self._node_of(call.root, client).pipeline(transaction=False) as pipeline:
             pipeline.execute_command(*command)
             pipeline.execute_command(*call.confirm.command)
             return _said(call, pipeline.execute(raise_on_error=False))
 
-    def _node_of(self, root: str) -> Any:
+    @staticmethod
+    def _node_of(root: str, client: Any) -> Any:
         """A client of the one node where a shard is: a pipeline of its own takes one connection."""
-        if not self._config.cluster:
-            return self.client
-        self.client.exists(root)  # so that the client learns of a shard that has moved
-        return self.client.get_redis_connection(self.client.get_node_from_key(root))
+        client.exists(root)  # so that the client learns of a shard that has moved
+        return client.get_redis_connection(client.get_node_from_key(root))
 
     def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
@@ -297,6 +315,8 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def _distrust(self, error: Exception) -> None:
         if self._is_silent_master(error):
+            if self._wire is not None:
+                self._wire.forget()
             self.client.connection_pool.disconnect(inuse_connections=False)
 
     def _listening(self) -> ThreadListener:
