@@ -19,7 +19,7 @@ from fairque.utils.patience import is_passing_refusal
 from fairque.utils.wire import AsyncWire
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fairque.core.config import RedisConfig
     from fairque.utils.lua_manager import Opening
@@ -170,8 +170,12 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         await self.client.get_node_from_key(root).execute_pipeline(sent)
         return [command.result for command in sent]
 
-    async def execute_together(self, calls: Sequence[Call[Any]]) -> list[Any]:
+    async def execute_together(
+        self, calls: Sequence[Call[Any]], *, when_sent: Callable[[], None] | None = None
+    ) -> list[Any]:
         """Run several calls in one round trip, in order; not one transaction, and not repeated.
+
+        `when_sent` is called while the server works on them; not in a cluster, nor if nothing could be sent.
 
         Returns:
             Each call's value, or in its place the error it raised.
@@ -185,7 +189,9 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         if self._wire is None or any(call.confirm for call in calls):
             return await _noticing(self._by_root(calls))
         try:
-            replies = await _noticing(self._wire.exchange([self._arguments(call) for call in calls]))
+            replies = await _noticing(
+                self._wire.exchange([self._arguments(call) for call in calls], when_sent)
+            )
         except Exception as error:
             self._check_open()  # while a queue is being closed redis-py may raise anything
             if not isinstance(error, CLIENT_ERRORS):

@@ -14,7 +14,7 @@ from hiredis import pack_command
 from redis.exceptions import RedisError, ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     Command = tuple[Any, ...]
 
@@ -92,8 +92,10 @@ class AsyncWire:
         self._keeps = keeps
         self._kept: list[Any] = []
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """One round trip: the replies, errors of the server among them.
+    async def exchange(
+        self, commands: Sequence[Command], when_sent: Callable[[], None] | None = None
+    ) -> list[Any]:
+        """One round trip: the replies, errors of the server among them. `when_sent` is called in between.
 
         Raises:
             RedisError: The connection failed.
@@ -102,6 +104,8 @@ class AsyncWire:
         connection = await self._take()
         try:
             await connection.send_packed_command(packed)
+            if when_sent is not None:
+                when_sent()
             replies = [await _async_reply(connection) for _ in commands]
         except BaseException:
             await connection.disconnect(nowait=True)  # a reply may be under way

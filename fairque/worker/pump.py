@@ -1,7 +1,8 @@
 """The worker's loop in one shard: it acknowledges what has ended and claims for the slots that are free.
 
 One round trip is under way at a time. What ends meanwhile is acknowledged by the next one, in one script,
-and a claim that is due goes along in the same trip.
+and a claim that is due goes along in the same trip. What a claim gave starts while the next trip is under
+way, so that the worker and its server work at the same time, each on a part of the slots.
 """
 
 from __future__ import annotations
@@ -9,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from itertools import islice
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.exceptions import QueueClosedError, ScriptError, ServerError
 from fairque.core.models import TaskState
 from fairque.queue.checks import LONGEST_BATCH
 from fairque.queue.failure import UNKNOWN, error_text
-from fairque.worker.heart import AttemptKey, Heart, attempt_key
 from fairque.worker.outage import Outage
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fairque.queue.replies import Claim
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
     from fairque.worker.execution import Outcome
+    from fairque.worker.heart import Heart
     from fairque.worker.selection import Choice
     from fairque.worker.turns import Turns
 
@@ -79,8 +80,9 @@ class Pump:
         self.heart = heart
         self._burst = burst
         # Ended attempts that are not acknowledged yet. A failure's call is made once, with its decision.
-        self._finished: dict[AttemptKey, Outcome] = {}
-        self._failed: dict[AttemptKey, tuple[Outcome, Call[TaskState | None]]] = {}
+        self._finished: list[Outcome] = []
+        self._failed: list[tuple[Outcome, Call[TaskState | None]]] = []
+        self._claimed: deque[Task[Any]] = deque()  # about to start; each has its slot reserved
         # A claim's id stays the same until it is answered, so that it can be repeated. The claimant is this
         # pump and no other: worker ids may be shared by replicas of one configuration.
         self._claimant = secrets.token_hex(8)
@@ -128,19 +130,27 @@ class Pump:
     @property
     def is_idle(self) -> bool:
         """Whether it runs nothing, and has nothing to do."""
-        is_settled = not (self._finished or self._failed or self._turns.slots.runs_any(self))
-        return is_settled and self._nothing_left
+        return self._nothing_left and not (self._finished or self._failed or self._runs_any)
+
+    @property
+    def _runs_any(self) -> bool:
+        return bool(self._claimed) or self._turns.slots.runs_any(self)
 
     async def run(self) -> None:
         """Work until stopped, or in a burst until nothing is left in any shard."""
         try:
             while not self._halted:
                 self._changed.clear()
-                talked = await self._round_trip()
-                if not talked and self._is_done():
+                if await self._round_trip():
+                    continue
+                if self._claimed:
+                    # The first half may end at once, and is then acknowledged while the other one runs.
+                    self._start_claimed((len(self._claimed) + 1) // 2)
+                    await asyncio.sleep(0)
+                elif self._is_done():
                     self._turns.look_all()
                     return
-                if not talked:
+                else:
                     await self._changed.wait()
         finally:
             self._set_alarm(None)
@@ -156,14 +166,15 @@ class Pump:
             ServerError: The server could not be used; the leases will run out.
         """
         unfinished, jobs = self._turns.slots.drop_all(self)
-        unfinished += self._surplus
+        unfinished += [*self._claimed, *self._surplus]
+        self._turns.slots.reserved -= len(self._claimed)
+        self._claimed.clear()
         self._surplus = []
         self.stop()
         # When a loop is torn down, it cancels the attempts too: that is no failure of theirs.
-        for key, (ended, _) in list(self._failed.items()):
-            if isinstance(ended.error, asyncio.CancelledError):
-                del self._failed[key]
-                unfinished.append(ended.task)
+        torn = [pair for pair in self._failed if isinstance(pair[0].error, asyncio.CancelledError)]
+        self._failed = [pair for pair in self._failed if pair not in torn]
+        unfinished += [ended.task for ended, _ in torn]
         while self._finished or self._failed:
             before = len(self._finished) + len(self._failed)
             await self._round_trip()
@@ -189,15 +200,15 @@ class Pump:
 
     def _is_done(self) -> bool:
         if self._stopping:
-            return not self._turns.slots.runs_any(self)
+            return not self._runs_any
         return self._burst and self._turns.all_idle
 
     def on_end(self, outcome: Outcome | None) -> None:
         """An attempt has left its slot."""
         if outcome is not None and outcome.error is None:
-            self._finished[attempt_key(outcome.task)] = outcome
+            self._finished.append(outcome)
         elif outcome is not None and outcome.error is not None:
-            self._failed[attempt_key(outcome.task)] = (outcome, self._fail_call(outcome, outcome.error))
+            self._failed.append((outcome, self._fail_call(outcome, outcome.error)))
         self._changed.set()
         self._turns.pass_on()
 
@@ -212,8 +223,8 @@ class Pump:
 
     async def _round_trip(self) -> bool:
         """Say to the server all that is due now; False if there is nothing to say."""
-        finished = list(islice(self._finished.values(), ACKNOWLEDGED_AT_ONCE))
-        failed = list(islice(self._failed.values(), ACKNOWLEDGED_AT_ONCE))
+        finished = self._finished[:ACKNOWLEDGED_AT_ONCE]
+        failed = self._failed[:ACKNOWLEDGED_AT_ONCE]
         calls: list[Call[Any]] = []
         if finished:
             calls.append(self._commands.finish_call([(ended.task, ended.result) for ended in finished]))
@@ -232,15 +243,16 @@ class Pump:
             return False
         replies: list[Any] = []
         try:
-            replies = await self._manager.execute_together(calls)
+            replies = await self._manager.execute_together(calls, when_sent=self._start_claimed)
         finally:
+            self._start_claimed()  # also where nothing could be sent
             claim = replies[-1] if taken and replies else None
             self._turns.answered(self, None if isinstance(claim, Exception) else claim)
         left = list(replies)
         if finished:
             self._acknowledge_finished(finished, left.pop(0))
-        for ended, _ in failed:
-            self._acknowledge_failed(ended, left.pop(0))
+        for pair in failed:
+            self._acknowledge_failed(pair, left.pop(0))
         if taken:
             self._take(left[-1])
         await self._rest_in_outage(replies)
@@ -256,13 +268,21 @@ class Pump:
             self._rests = False
 
     def _acknowledge_finished(self, finished: list[Outcome], reply: list[bool] | Exception) -> None:
-        for position, ended in enumerate(finished):
-            if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply[position]):
-                del self._finished[attempt_key(ended.task)]
+        outcomes: Sequence[bool | Exception]
+        outcomes = [reply] * len(finished) if isinstance(reply, Exception) else reply
+        open_still = [
+            ended
+            for ended, held in zip(finished, outcomes, strict=True)
+            if not self._is_settled(ended.task, held)
+        ]
+        self._finished[: len(finished)] = open_still
 
-    def _acknowledge_failed(self, ended: Outcome, reply: TaskState | Exception | None) -> None:
+    def _acknowledge_failed(
+        self, failed: tuple[Outcome, Call[TaskState | None]], reply: TaskState | Exception | None
+    ) -> None:
+        ended, _ = failed
         if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply is not None):
-            del self._failed[attempt_key(ended.task)]
+            self._failed.remove(failed)
             if isinstance(reply, TaskState):
                 _log_failure(ended, reply)
 
@@ -309,8 +329,11 @@ class Pump:
         # A claim that is repeated after an outage may give more than it asked for, and others have the slots.
         room = max(0, self._turns.free)
         self._surplus += claim.tasks[room:]
-        for task in claim.tasks[:room]:
-            self._turns.slots.start(task, self, alone=claim.alone and task is claim.tasks[-1])
+        started = claim.tasks[:room]
+        self._claimed += started
+        self._turns.slots.reserved += len(started)
+        if claim.alone:
+            self._start_claimed(last_alone=True)
         choice = self._selection[self._choice]
         if self._turns.free <= 0 or claim.unfinished:
             self._choice = (
@@ -321,6 +344,14 @@ class Pump:
         else:
             self._choice = 0
             self._rest(claim, picky=choice.users is not None)
+
+    def _start_claimed(self, most: int | None = None, *, last_alone: bool = False) -> None:
+        """Start what is claimed; the last one alone, if it is a suspect of killing its worker."""
+        slots, claimed = self._turns.slots, self._claimed
+        for _ in range(len(claimed) if most is None else most):
+            task = claimed.popleft()
+            slots.reserved -= 1
+            slots.start(task, self, alone=last_alone and not claimed)
 
     # --- resting ---
 

@@ -55,11 +55,12 @@ class Slots:
         self._running: dict[AttemptKey, Running] = {}
         self._owners: dict[AttemptKey, Owner] = {}
         self._alone: AttemptKey | None = None  # of a suspect that runs
+        self.reserved = 0  # for tasks that are claimed and about to start
 
     @property
     def free(self) -> int:
         """How many more attempts may start: none beside a suspect."""
-        return 0 if self._alone in self._running else self._count - len(self._running)
+        return 0 if self._alone in self._running else self._count - len(self._running) - self.reserved
 
     def runs_any(self, owner: Owner) -> bool:
         """Whether attempts of the owner run."""

@@ -11,7 +11,7 @@ from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fairque.core.cron import NICKNAMES, cron_after, parse_cron
@@ -345,6 +345,7 @@ def watched(name: str, minutes: set[int], hours: set[int], seconds: range, *, is
     return fires
 
 
+@settings(deadline=None)
 @given(zones_and_shifts(), values(60), values(24), st.integers(-DAY // MINUTE, 3 * HOUR // MINUTE))
 def test_it_fires_when_one_who_watches_the_clock_would_say_so(
     where: tuple[str, int], minute: tuple[str, set[int]], hour: tuple[str, set[int]], more: int
@@ -368,6 +369,7 @@ FIELDS = [
 ]
 
 
+@settings(deadline=None)
 @given(zones_and_shifts(), st.randoms(use_true_random=False))
 def test_fire_times_ascend_and_each_is_found_from_any_instant_before_it(
     where: tuple[str, int], chance: random.Random
