@@ -202,10 +202,10 @@ class ShardCommands(PushCommands, GraphCommands):
         _refuse_lost(tasks, [fate is Fate.HELD for fate in fates])
 
     def release_call(
-        self, tasks: Sequence[Task[Any]], *, leaving: str | None = None, claimant: str = ""
+        self, tasks: Sequence[Task[Any]], *, leaving: str | None = None, claimants: Sequence[str] = ()
     ) -> Call[list[bool]]:
         """Hand tasks back to their lanes; `leaving` names a worker that takes its leave."""
-        options = self._options(leaving=leaving, claimant=claimant)
+        options = self._options(leaving=leaving, claimants=claimants)
         args = [options, *(part for task in tasks for part in _fence(task))]
         return self._call("release", args, replies.read_flags)
 

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- release: STARTED → QUEUED, for a batch: a worker hands back what it will not finish. Not a crash; each task
 -- takes its old place in the lane. With `leaving` the worker also takes its leave.
---   options: leaving (a worker's id, or absent), claimant (as it called itself in claims)
+--   options: leaving (a worker's id, or absent), claimants (as it called itself in claims)
 --   arguments: member, attempt, claim for each task
 -- Returns 1 for each task handed back (also when it was before), 0 where the lease is lost.
 --- @include "includes/shard"
@@ -29,7 +29,9 @@ settle_users()
 count('released', total)
 if opts.leaving then
   redis.call('ZREM', root .. 'workers', opts.leaving)
-  redis.call('UNLINK', root .. 'claim:' .. opts.claimant)
+  for _, claimant in ipairs(opts.claimants) do
+    redis.call('UNLINK', root .. 'claim:' .. claimant)
+  end
 end
 if redis.call('EXISTS', root .. 'ring') == 1 then
   wake() -- the leaver may have taken a wake-up with it

@@ -47,6 +47,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         self._opener = asyncio.Lock()
         self._opening_task: asyncio.Task[Any] | None = None
         self._blocking: Any = None
+        self._blocking_wire: AsyncWire | None = None
         self._listener: AsyncListener | None = None
 
     def renew_after_fork(self) -> None:
@@ -233,6 +234,40 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             task.result()
         return outcomes
 
+    async def execute_woken(self, wait: Wait, call: Call[Any]) -> tuple[bool | Exception, Any]:
+        """Wait for a wake-up on the keys, and run a call right after, in one round trip.
+
+        Both are sent at once: when the wait is over, the server goes on to the script by itself.
+
+        Returns:
+            Whether a wake-up came, or why it could not be waited for; and the call's value, or its error.
+        """
+        wire = self._waiting_wire()
+        if wire is None:
+            return await self._await_keys(wait.keys, wait.seconds), await self._outcome(call)
+        wake_up = ("BLPOP", *wait.keys, self._block_for(wait.seconds))
+        try:
+            woken, reply = await _noticing(wire.exchange([wake_up, self._arguments(call)]))
+        except Exception as error:
+            meaning = self._meaning(error, "wake")
+            if meaning is error:
+                raise
+            await self._distrust(error)
+            return meaning, meaning
+        is_woken = self._meaning(woken, "wake") if isinstance(woken, Exception) else woken is not None
+        if isinstance(reply, redis_errors.NoScriptError):
+            return is_woken, await self._outcome(call)
+        return is_woken, meaning_of(reply, call.script) if isinstance(reply, Exception) else call.read(reply)
+
+    def _waiting_wire(self) -> AsyncWire | None:
+        """Connections that may block; None in a cluster."""
+        self._check_open()
+        if self._blocking is None:
+            self._blocking = self._waiting_config().create_async_redis_client()
+            if self._wire is not None:
+                self._blocking_wire = AsyncWire(self._blocking.connection_pool, keeps=self._keeps_connections)
+        return self._blocking_wire
+
     async def execute_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Run idempotent calls in order, several under way at once on one connection.
 
@@ -264,9 +299,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
     async def _await_keys(self, keys: tuple[str, ...], seconds: float) -> bool:
         """Whether a wake-up came within `seconds`."""
         keys, seconds = self._within_reach(keys, seconds)
-        self._check_open()
-        if self._blocking is None:
-            self._blocking = self._waiting_config().create_async_redis_client()
+        self._waiting_wire()
         try:
             return await self._blocking.blpop(list(keys), timeout=self._block_for(seconds)) is not None
         except Exception as error:

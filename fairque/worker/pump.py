@@ -42,6 +42,18 @@ SWALLOWED_SECONDS = 0.05  # after which a wait is canceled again: as it sends, r
 INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are interrupted
 
 
+class _Claims:
+    """Claims under one name, each of which is repeated under its id until it is answered.
+
+    The name is nobody else's: worker ids may be shared by replicas of one configuration.
+    """
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        self.answered = 0
+        self.is_open = False  # one was sent, and is not answered yet
+
+
 class Pump:
     """Claims, starts and acknowledges tasks of a shard until told to stop.
 
@@ -83,11 +95,8 @@ class Pump:
         self._finished: list[Outcome] = []
         self._failed: list[tuple[Outcome, Call[TaskState | None]]] = []
         self._claimed: deque[Task[Any]] = deque()  # about to start; each has its slot reserved
-        # A claim's id stays the same until it is answered, so that it can be repeated. The claimant is this
-        # pump and no other: worker ids may be shared by replicas of one configuration.
-        self._claimant = secrets.token_hex(8)
-        self._answered_claims = 0
-        self._claim_is_open = False  # sent, and not answered yet
+        self._claims = _Claims()
+        self._claims_asleep = _Claims()  # which wait on the server for a wake-up, beside the others
         self._choice = 0  # which way to claim next
         self._hungry = bool(selection)  # whether a claim may give something
         self._nothing_left = not selection  # whether the last claim found nothing, now and soon
@@ -180,8 +189,8 @@ class Pump:
             await self._round_trip()
             if len(self._finished) + len(self._failed) == before:
                 break  # an outage
-        if self._claim_is_open:  # repeated, it gives what is leased to this worker and was never started
-            claim = await self._manager.execute(self._claim_call(1))
+        for call in self._open_claims():
+            claim = await self._manager.execute(call)
             unfinished += claim.tasks
         await self._manager.execute(self._release_call(unfinished))
         if jobs:
@@ -190,13 +199,18 @@ class Pump:
     def abandon(self) -> Flow[None]:
         """What `leave` says, as far as it can be said from another thread, for a loop that is blocked."""
         unfinished = self.heart.held()
-        if self._claim_is_open:
-            claim: Claim = yield self._claim_call(1)
+        for call in self._open_claims():
+            claim: Claim = yield call
             unfinished += claim.tasks
         yield self._release_call(unfinished)
 
+    def _open_claims(self) -> list[Call[Claim]]:
+        """Repeated, they give what is leased to this worker and was never started."""
+        return [self._claim_call(1, own) for own in (self._claims, self._claims_asleep) if own.is_open]
+
     def _release_call(self, tasks: list[Task[Any]]) -> Call[list[bool]]:
-        return self._commands.release_call(tasks, leaving=self._worker_id, claimant=self._claimant)
+        claimants = (self._claims.name, self._claims_asleep.name)
+        return self._commands.release_call(tasks, leaving=self._worker_id, claimants=claimants)
 
     def _is_done(self) -> bool:
         if self._stopping:
@@ -237,8 +251,7 @@ class Pump:
             0 if self.level is None else self._turns.take(self, 1 if self._outage.lasts else LONGEST_BATCH)
         )
         if taken:
-            calls.append(self._claim_call(taken))
-            self._claim_is_open = True
+            calls.append(self._claim_call(taken, self._claims))
         if not calls:
             return False
         replies: list[Any] = []
@@ -254,7 +267,7 @@ class Pump:
         for pair in failed:
             self._acknowledge_failed(pair, left.pop(0))
         if taken:
-            self._take(left[-1])
+            self._take(left[-1], self._claims)
         await self._rest_in_outage(replies)
         self._turns.pass_on()
         return True
@@ -286,16 +299,17 @@ class Pump:
             if isinstance(reply, TaskState):
                 _log_failure(ended, reply)
 
-    def _claim_call(self, slots: int) -> Call[Claim]:
+    def _claim_call(self, slots: int, claims: _Claims) -> Call[Claim]:
         choice = self._selection[self._choice]
+        claims.is_open = True
         return self._commands.claim(
             self._worker_id,
             slots,
             users=choice.users,
             lease=self._lease,
             steal=choice.steal,
-            claimant=self._claimant,
-            claim_id=self._answered_claims,
+            claimant=claims.name,
+            claim_id=claims.answered,
         )
 
     def _is_settled(self, task: Task[Any], held: bool | Exception) -> bool:
@@ -318,16 +332,16 @@ class Pump:
             )
         return True
 
-    def _take(self, claim: Claim | Exception) -> None:
+    def _take(self, claim: Claim | Exception, claims: _Claims) -> None:
         """Start what was claimed; work out whether and when to claim again."""
         if isinstance(claim, Exception):
             if not isinstance(claim, ServerError):
                 logger.error("worker %s could not claim: %s", self._worker_id, claim, exc_info=claim)
             return
-        self._answered_claims += 1
-        self._claim_is_open = False
+        claims.answered += 1
+        claims.is_open = False
         # A claim that is repeated after an outage may give more than it asked for, and others have the slots.
-        room = max(0, self._turns.free)
+        room = 0 if self._stopping else max(0, self._turns.free)
         self._surplus += claim.tasks[room:]
         started = claim.tasks[:room]
         self._claimed += started
@@ -384,15 +398,11 @@ class Pump:
         self._changed.set()
 
     async def _sleep(self, wait: Wait) -> None:
-        def flow() -> Flow[bool]:
-            is_woken: bool = yield wait
-            return is_woken
-
         try:
-            woken = await self._manager.run(flow())
-            if woken and self._turns.free <= 0 and not self._stopping:
-                # Other shards have filled the slots meanwhile: the wake-up is for another worker.
-                await self._manager.execute(self._commands.release_call([]))
+            if wait.keys and len(self._selection) == 1:
+                await self._claim_when_woken(wait)
+            else:
+                await self._pause(wait)
         except ServerError as error:
             await self._outage.judge([error])
         except QueueClosedError:
@@ -401,8 +411,38 @@ class Pump:
             logger.exception("worker %s was disturbed in its sleep", self._worker_id)
             await asyncio.sleep(DISTURBED_SECONDS)
         finally:
-            self._sleeper = None
-            self._wake_up()
+            if self._sleeper is asyncio.current_task():
+                self._sleeper = None
+                self._wake_up()
+
+    async def _claim_when_woken(self, wait: Wait) -> None:
+        """Have the server claim a task, one, as soon as it wakes this worker: a round trip less to its start.
+
+        Should other shards have filled the slots meanwhile, it is handed back, and another worker is woken.
+        """
+        claims = self._claims_asleep
+        woken, claim = await self._manager.execute_woken(wait, self._claim_call(1, claims))
+        if not isinstance(claim, Exception):
+            if not isinstance(woken, Exception):
+                self._sleeper = None  # the next may begin
+            self._hungry = True
+            self._turns.took(self, claim)
+            self._take(claim, claims)
+            self._start_claimed()
+            self._changed.set()
+        for reply in (woken, claim):
+            if isinstance(reply, Exception):
+                raise reply
+
+    async def _pause(self, wait: Wait) -> None:
+        def flow() -> Flow[bool]:
+            is_woken: bool = yield wait
+            return is_woken
+
+        woken = await self._manager.run(flow())
+        if woken and self._turns.free <= 0 and not self._stopping:
+            # Other shards have filled the slots meanwhile: the wake-up is for another worker.
+            await self._manager.execute(self._commands.release_call([]))
 
 
 def _log_failure(ended: Outcome, state: TaskState) -> None:

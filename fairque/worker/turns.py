@@ -97,7 +97,11 @@ class Turns:
         """The claim under way was answered, or failed: what it does not fill is free."""
         self._open.pop(claimant.number, None)
         if claim is not None:
-            self._visits.took(claimant.number, claim)
+            self.took(claimant, claim)
+
+    def took(self, claimant: Claimant, claim: Claim) -> None:
+        """What a claim gave goes on the account of the shard."""
+        self._visits.took(claimant.number, claim)
 
     def pass_on(self) -> None:
         """Let those look who may claim for the slots that are free."""
