@@ -24,8 +24,9 @@ from fairque import (
     TaskValidationError,
     Worker,
 )
-from fairque.core.calls import single
+from fairque.core.calls import Call, Wait, single
 from fairque.core.header import Header
+from fairque.queue.replies import Claim
 from tests.integration.conftest import StartWorker
 from tests.support import worker_tasks as tasks
 from tests.support.waiting import until
@@ -265,6 +266,44 @@ def test_an_idle_worker_starts_a_pushed_task_within_milliseconds(
         assert info.queued_at is not None
         waits.append((info.started_at - info.queued_at).total_seconds())
     assert sorted(waits)[15] < 0.02  # about 1 ms; a poll would show as its interval
+
+
+async def test_a_claim_that_waits_for_its_wake_up_runs_as_soon_as_it_comes(
+    queue: TaskQueue, config: FairQueueConfig
+) -> None:
+    async with AsyncTaskQueue(config) as waiting:
+        commands = waiting.commands.shards[0]
+        wait = Wait(1.0, keys=(commands.keys.wake,))
+
+        def claim(claim_id: int) -> Call[Claim]:
+            return commands.claim("w", 1, claimant="c", claim_id=claim_id)
+
+        assert not (await waiting.manager.execute(claim(0))).tasks  # the server knows the script now
+        sleeping = asyncio.create_task(waiting.manager.execute_woken(wait, claim(1)))
+        await asyncio.sleep(0.1)
+        handle = await asyncio.to_thread(queue.push, tasks.add(1, 2), user_id="acme")
+        woken, given = await sleeping
+        assert woken is True
+        assert [task.task_id for task in given.tasks] == [handle.task_id]
+        in_vain, nothing = await waiting.manager.execute_woken(wait, claim(2))
+        assert in_vain is False
+        assert nothing.tasks == ()
+
+
+def test_a_task_that_is_pushed_as_an_idle_worker_stops_is_run_or_handed_back(
+    queue: TaskQueue, start: StartWorker
+) -> None:
+    for number in range(20):
+        worker = start(concurrency=2)
+        until(lambda: queue.stats().workers == 1, "it is there")
+        time.sleep(0.05)  # it is asleep
+        stopping = threading.Thread(target=worker.stop)
+        stopping.start()
+        time.sleep(number * 0.0002)
+        handle = queue.push(tasks.async_add(number, 1), user_id="acme")
+        stopping.join()
+        assert handle.state() in {TaskState.QUEUED, TaskState.FINISHED}
+        assert handle.info().crashes == 0
 
 
 def test_one_wake_up_brings_as_many_workers_as_there_is_work(queue: TaskQueue, start: StartWorker) -> None:
