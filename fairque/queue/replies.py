@@ -15,6 +15,7 @@ from fairque.core.records import Attempt, Run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+CLAIM_HEAD = 5  # values of the reply of claim.lua that come before its tasks
 CRITICAL_BAND = 4_000_000_000_000_000  # as in includes/lane.lua
 
 
@@ -103,9 +104,9 @@ class TaskReader:
 
     def claim(self, reply: Any, worker_id: str, lease_ms: int) -> Claim:
         """The reply of claim.lua."""
-        pause, more, now, advance, alone = reply[:5]
+        pause, more, now, advance, alone = reply[:CLAIM_HEAD]
         tasks = []
-        for name, attempt, claim, failures, record in groups(reply[5:], 5):
+        for name, attempt, claim, failures, record in groups(reply[CLAIM_HEAD:], 5):
             run = Run(
                 attempt=attempt,
                 claim=claim.decode(),
@@ -181,6 +182,16 @@ def _run(fields: list[bytes]) -> Run:
 
 
 _decode_history = msgspec.json.Decoder(tuple[Attempt, ...]).decode
+
+
+def given_by(reply: Any) -> int:
+    """How many tasks a reply of claim.lua holds; an error none."""
+    return 0 if isinstance(reply, Exception) else (len(reply) - CLAIM_HEAD) // 5
+
+
+def gives_suspect(reply: Any) -> bool:
+    """Whether the last of them is to run alone."""
+    return bool(reply[CLAIM_HEAD - 1])
 
 
 def groups(values: list[Any], size: int) -> Iterator[list[Any]]:

@@ -171,15 +171,24 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         await self.client.get_node_from_key(root).execute_pipeline(sent)
         return [command.result for command in sent]
 
-    async def execute_together(
-        self, calls: Sequence[Call[Any]], *, when_sent: Callable[[], None] | None = None
-    ) -> list[Any]:
+    async def execute_together(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """Run several calls in one round trip, in order; not one transaction, and not repeated.
-
-        `when_sent` is called while the server works on them; not in a cluster, nor if nothing could be sent.
 
         Returns:
             Each call's value, or in its place the error it raised.
+        """
+        replies = await self.exchange(calls)
+        return [
+            reply if isinstance(reply, Exception) else call.read(reply)
+            for call, reply in zip(calls, replies, strict=True)
+        ]
+
+    async def exchange(
+        self, calls: Sequence[Call[Any]], *, when_sent: Callable[[], None] | None = None
+    ) -> list[Any]:
+        """As `execute_together`, but each reply is as it came, for the call to read.
+
+        `when_sent` is called while the server works on them; not in a cluster, nor if nothing could be sent.
         """
         self._check_open()
         if self._opening is not None:
@@ -190,24 +199,21 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         if self._wire is None or any(call.confirm for call in calls):
             return await _noticing(self._by_root(calls))
         try:
-            replies = await _noticing(
-                self._wire.exchange([self._arguments(call) for call in calls], when_sent)
-            )
+            commands = [self._arguments(call) for call in calls]
+            replies = await _noticing(self._wire.exchange(commands, when_sent))
         except Exception as error:
             self._check_open()  # while a queue is being closed redis-py may raise anything
             if not isinstance(error, CLIENT_ERRORS):
                 raise
             await self._distrust(error)
             return [meaning_of(error, call.script) for call in calls]
-        values: list[Any] = []
-        for call, reply in zip(calls, replies, strict=True):
-            if isinstance(reply, redis_errors.NoScriptError):
-                values.append(await self._outcome(call))
-            elif isinstance(reply, Exception):
-                values.append(meaning_of(reply, call.script))
-            else:
-                values.append(call.read(reply))
-        return values
+        return [await self._reply(call, reply) for call, reply in zip(calls, replies, strict=True)]
+
+    async def _reply(self, call: Call[Any], reply: Any) -> Any:
+        """A reply that is not an error stays; a script that the server did not know is run now."""
+        if isinstance(reply, redis_errors.NoScriptError):
+            return await self._outcome(call)
+        return meaning_of(reply, call.script) if isinstance(reply, Exception) else reply
 
     async def _by_root(self, calls: Sequence[Call[Any]]) -> list[Any]:
         """The outcomes of calls: those of one root in order, roots beside each other."""
@@ -244,7 +250,7 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         """
         wire = self._waiting_wire()
         if wire is None:
-            return await self._await_keys(wait.keys, wait.seconds), await self._outcome(call)
+            return await self._await_keys(wait.keys, wait.seconds), (await self.execute_together([call]))[0]
         wake_up = ("BLPOP", *wait.keys, self._block_for(wait.seconds))
         try:
             woken, reply = await _noticing(wire.exchange([wake_up, self._arguments(call)]))
@@ -255,9 +261,8 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             await self._distrust(error)
             return meaning, meaning
         is_woken = self._meaning(woken, "wake") if isinstance(woken, Exception) else woken is not None
-        if isinstance(reply, redis_errors.NoScriptError):
-            return is_woken, await self._outcome(call)
-        return is_woken, meaning_of(reply, call.script) if isinstance(reply, Exception) else call.read(reply)
+        reply = await self._reply(call, reply)
+        return is_woken, reply if isinstance(reply, Exception) else call.read(reply)
 
     def _waiting_wire(self) -> AsyncWire | None:
         """Connections that may block; None in a cluster."""
@@ -285,8 +290,9 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         return values
 
     async def _outcome(self, call: Call[Any]) -> Any:
+        """The reply to a call, or the error it raised."""
         try:
-            return call.read(await self._evaluate(call))
+            return await self._evaluate(call)
         except Exception as error:
             self._check_open()
             if isinstance(error, DurabilityError):

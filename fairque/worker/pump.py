@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from fairque.core.exceptions import QueueClosedError, ScriptError, ServerError
-from fairque.core.models import TaskState
+from fairque.core.exceptions import QueueClosedError, ServerError
 from fairque.queue.checks import LONGEST_BATCH
-from fairque.queue.failure import UNKNOWN, error_text
+from fairque.queue.replies import Claim, given_by
+from fairque.worker.ends import Ends
 from fairque.worker.outage import Outage
+from fairque.worker.trip import Claims, Trip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fairque.core.calls import Call, Flow, Wait
     from fairque.core.models import Task
     from fairque.queue.commands import ShardCommands
-    from fairque.queue.replies import Claim
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
     from fairque.worker.execution import Outcome
     from fairque.worker.heart import Heart
@@ -34,24 +33,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("fairque.worker")
 
-ACKNOWLEDGED_AT_ONCE = 200  # finishes in one script, and fails in one trip
 BURST_PATIENCE = 10.0  # a burst waits for tasks (retries, mostly) that are due within so many seconds
 LONGEST_SLEEP = 5.0
 DISTURBED_SECONDS = 1.0
 SWALLOWED_SECONDS = 0.05  # after which a wait is canceled again: as it sends, redis-py may swallow that
 INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are interrupted
-
-
-class _Claims:
-    """Claims under one name, each of which is repeated under its id until it is answered.
-
-    The name is nobody else's: worker ids may be shared by replicas of one configuration.
-    """
-
-    def __init__(self) -> None:
-        self.name = secrets.token_hex(8)
-        self.answered = 0
-        self.is_open = False  # one was sent, and is not answered yet
 
 
 class Pump:
@@ -91,12 +77,11 @@ class Pump:
         self._turns = turns
         self.heart = heart
         self._burst = burst
-        # Ended attempts that are not acknowledged yet. A failure's call is made once, with its decision.
-        self._finished: list[Outcome] = []
-        self._failed: list[tuple[Outcome, Call[TaskState | None]]] = []
+        self._ends = Ends(commands, heart, self._on_settled)
+        self._unread: Trip | None = None
         self._claimed: deque[Task[Any]] = deque()  # about to start; each has its slot reserved
-        self._claims = _Claims()
-        self._claims_asleep = _Claims()  # which wait on the server for a wake-up, beside the others
+        self._claims = Claims()
+        self._claims_asleep = Claims()  # which wait on the server for a wake-up, beside the others
         self._choice = 0  # which way to claim next
         self._hungry = bool(selection)  # whether a claim may give something
         self._nothing_left = not selection  # whether the last claim found nothing, now and soon
@@ -139,20 +124,26 @@ class Pump:
     @property
     def is_idle(self) -> bool:
         """Whether it runs nothing, and has nothing to do."""
-        return self._nothing_left and not (self._finished or self._failed or self._runs_any)
+        return self._nothing_left and not (self._ends or self._runs_any)
 
     @property
     def _runs_any(self) -> bool:
-        return bool(self._claimed) or self._turns.slots.runs_any(self)
+        return bool(self._claimed or self._unread) or self._turns.slots.runs_any(self)
 
     async def run(self) -> None:
         """Work until stopped, or in a burst until nothing is left in any shard."""
         try:
             while not self._halted:
                 self._changed.clear()
-                if await self._round_trip():
+                trip = self._next_trip()
+                if trip is not None:
+                    await self._talk(trip)
+                    await asyncio.sleep(
+                        0
+                    )  # what was started meanwhile may end at once, and be part of the next
+                elif self._read():
                     continue
-                if self._claimed:
+                elif self._claimed:
                     # The first half may end at once, and is then acknowledged while the other one runs.
                     self._start_claimed((len(self._claimed) + 1) // 2)
                     await asyncio.sleep(0)
@@ -174,20 +165,19 @@ class Pump:
         Raises:
             ServerError: The server could not be used; the leases will run out.
         """
+        self.stop()
+        self._read()
         unfinished, jobs = self._turns.slots.drop_all(self)
-        unfinished += [*self._claimed, *self._surplus]
+        unfinished += [*self._claimed, *self._surplus, *self._ends.drop_torn()]
         self._turns.slots.reserved -= len(self._claimed)
         self._claimed.clear()
         self._surplus = []
-        self.stop()
-        # When a loop is torn down, it cancels the attempts too: that is no failure of theirs.
-        torn = [pair for pair in self._failed if isinstance(pair[0].error, asyncio.CancelledError)]
-        self._failed = [pair for pair in self._failed if pair not in torn]
-        unfinished += [ended.task for ended, _ in torn]
-        while self._finished or self._failed:
-            before = len(self._finished) + len(self._failed)
-            await self._round_trip()
-            if len(self._finished) + len(self._failed) == before:
+        while self._ends:
+            before, trip = len(self._ends), self._next_trip()
+            if trip is not None:
+                await self._talk(trip)
+                self._read()
+            if len(self._ends) == before:
                 break  # an outage
         for call in self._open_claims():
             claim = await self._manager.execute(call)
@@ -219,60 +209,52 @@ class Pump:
 
     def on_end(self, outcome: Outcome | None) -> None:
         """An attempt has left its slot."""
-        if outcome is not None and outcome.error is None:
-            self._finished.append(outcome)
-        elif outcome is not None and outcome.error is not None:
-            self._failed.append((outcome, self._fail_call(outcome, outcome.error)))
+        if outcome is not None:
+            self._ends.add(outcome)
         self._changed.set()
         self._turns.pass_on()
 
-    def _fail_call(self, outcome: Outcome, error: BaseException) -> Call[TaskState | None]:
-        try:
-            return self._commands.fail_call(outcome.task, error, failure_type=outcome.failure_type)
-        except Exception:  # the error is of a user's class, which may do anything
-            logger.exception("the error of task %r cannot be looked into; it fails", outcome.task.task_id)
-            return self._commands.fail_call(outcome.task, type(error).__name__, failure_type="invalid")
+    def _on_settled(self) -> None:
+        if self._burst:
+            self._turns.stir_all()  # it may have scheduled a retry, or pushed something
 
     # --- one round trip ---
 
-    async def _round_trip(self) -> bool:
-        """Say to the server all that is due now; False if there is nothing to say."""
-        finished = self._finished[:ACKNOWLEDGED_AT_ONCE]
-        failed = self._failed[:ACKNOWLEDGED_AT_ONCE]
-        calls: list[Call[Any]] = []
-        if finished:
-            calls.append(self._commands.finish_call([(ended.task, ended.result) for ended in finished]))
-        calls += [call for _, call in failed]
+    def _next_trip(self) -> Trip | None:
+        """All that is to be said to the server now; None if there is nothing."""
+        report = self._ends.report()
+        calls = [*report.calls]
         surplus, self._surplus = self._surplus, []
         if surplus:
             calls.append(self._commands.release_call(surplus))
         # What was freed by attempts that are acknowledged in this very trip can be claimed for already.
-        taken = (
-            0 if self.level is None else self._turns.take(self, 1 if self._outage.lasts else LONGEST_BATCH)
-        )
+        taken = 0
+        if self.level is not None:
+            taken = self._turns.take(self, 1 if self._outage.lasts else LONGEST_BATCH)
         if taken:
             calls.append(self._claim_call(taken, self._claims))
-        if not calls:
-            return False
-        replies: list[Any] = []
+        return Trip(calls, report, taken) if calls else None
+
+    async def _talk(self, trip: Trip) -> None:
+        """Make a round trip. What the one before has brought is read while the server works."""
+        replies: list[Any] | None = None
         try:
-            replies = await self._manager.execute_together(calls, when_sent=self._start_claimed)
+            replies = await self._manager.exchange(trip.calls, when_sent=self._go_on)
         finally:
-            self._start_claimed()  # also where nothing could be sent
-            claim = replies[-1] if taken and replies else None
-            self._turns.answered(self, None if isinstance(claim, Exception) else claim)
-        left = list(replies)
-        if finished:
-            self._acknowledge_finished(finished, left.pop(0))
-        for pair in failed:
-            self._acknowledge_failed(pair, left.pop(0))
-        if taken:
-            self._take(left[-1], self._claims)
+            self._go_on()  # also where nothing could be sent
+            self._turns.answered(self)
+            if replies is None:
+                self._ends.put_back(trip.report)
+        trip.replies = replies
+        trip.given = given_by(replies[-1]) if trip.taken else 0
+        self._turns.slots.reserved += trip.given
+        self._unread = trip
+        if not trip.can_wait:
+            self._read()
         await self._rest_in_outage(replies)
         self._turns.pass_on()
-        return True
 
-    async def _rest_in_outage(self, replies: list[object]) -> None:
+    async def _rest_in_outage(self, replies: list[Any]) -> None:
         """Leave the slots to other shards while this one's server cannot be used."""
         self._rests = True
         try:
@@ -280,26 +262,26 @@ class Pump:
         finally:
             self._rests = False
 
-    def _acknowledge_finished(self, finished: list[Outcome], reply: list[bool] | Exception) -> None:
-        outcomes: Sequence[bool | Exception]
-        outcomes = [reply] * len(finished) if isinstance(reply, Exception) else reply
-        open_still = [
-            ended
-            for ended, held in zip(finished, outcomes, strict=True)
-            if not self._is_settled(ended.task, held)
-        ]
-        self._finished[: len(finished)] = open_still
+    def _go_on(self) -> None:
+        """Work on, while a trip is under way."""
+        self._read()
+        self._start_claimed()
 
-    def _acknowledge_failed(
-        self, failed: tuple[Outcome, Call[TaskState | None]], reply: TaskState | Exception | None
-    ) -> None:
-        ended, _ = failed
-        if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply is not None):
-            self._failed.remove(failed)
-            if isinstance(reply, TaskState):
-                _log_failure(ended, reply)
+    def _read(self) -> bool:
+        """Take note of what the last trip has brought; whether there was one that was not read yet."""
+        trip, self._unread = self._unread, None
+        if trip is None:
+            return False
+        self._turns.slots.reserved -= trip.given
+        values = trip.values()
+        self._ends.settle(trip.report, iter(values))
+        if trip.taken:
+            if isinstance(values[-1], Claim):
+                self._turns.took(self, values[-1])
+            self._take(values[-1], self._claims)
+        return True
 
-    def _claim_call(self, slots: int, claims: _Claims) -> Call[Claim]:
+    def _claim_call(self, slots: int, claims: Claims) -> Call[Claim]:
         choice = self._selection[self._choice]
         claims.is_open = True
         return self._commands.claim(
@@ -312,27 +294,7 @@ class Pump:
             claim_id=claims.answered,
         )
 
-    def _is_settled(self, task: Task[Any], held: bool | Exception) -> bool:
-        """Whether the server has said its last word on an attempt; if not, the next trip asks again."""
-        if isinstance(held, ServerError) and not isinstance(held, ScriptError):
-            return False
-        self.heart.remove(task)
-        if self._burst:
-            self._turns.stir_all()  # it may have scheduled a retry, or pushed something
-        if isinstance(held, Exception):
-            logger.error(
-                "the outcome of task %r of user %r was refused: %s", task.task_id, task.user_id, held
-            )
-        elif not held:
-            logger.warning(
-                "task %r of user %r: attempt %d had lost its lease, its outcome was dropped",
-                task.task_id,
-                task.user_id,
-                task.attempt,
-            )
-        return True
-
-    def _take(self, claim: Claim | Exception, claims: _Claims) -> None:
+    def _take(self, claim: Claim | Exception, claims: Claims) -> None:
         """Start what was claimed; work out whether and when to claim again."""
         if isinstance(claim, Exception):
             if not isinstance(claim, ServerError):
@@ -379,7 +341,7 @@ class Pump:
         self._nothing_left = not due_soon and (picky or not claim.more)
         wait = self._commands.idle(claim, LONGEST_SLEEP, picky=picky)
         self._set_alarm(None if claim.pause is None or not wait.keys else wait.seconds)
-        if self._sleeper is None and not (self._burst and self._turns.all_idle):
+        if self._sleeper is None and not self._stopping and not (self._burst and self._turns.all_idle):
             self._sleeper = asyncio.create_task(self._sleep(wait))
 
     def _set_alarm(self, seconds: float | None) -> None:
@@ -443,17 +405,3 @@ class Pump:
         if woken and self._turns.free <= 0 and not self._stopping:
             # Other shards have filled the slots meanwhile: the wake-up is for another worker.
             await self._manager.execute(self._commands.release_call([]))
-
-
-def _log_failure(ended: Outcome, state: TaskState) -> None:
-    if ended.failure_type == UNKNOWN and state is TaskState.SCHEDULED:
-        return  # the first one of its function was told of
-    logger.warning(
-        "task %r of user %r, attempt %d: %s (%s); %s",
-        ended.task.task_id,
-        ended.task.user_id,
-        ended.task.attempt,
-        ended.failure_type,
-        error_text(ended.error or ""),
-        "it will be retried" if state is TaskState.SCHEDULED else "it is in the dead letter queue",
-    )

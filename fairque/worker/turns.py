@@ -93,11 +93,9 @@ class Turns:
         self.pass_on()
         return taken
 
-    def answered(self, claimant: Claimant, claim: Claim | None) -> None:
+    def answered(self, claimant: Claimant) -> None:
         """The claim under way was answered, or failed: what it does not fill is free."""
         self._open.pop(claimant.number, None)
-        if claim is not None:
-            self.took(claimant, claim)
 
     def took(self, claimant: Claimant, claim: Claim) -> None:
         """What a claim gave goes on the account of the shard."""

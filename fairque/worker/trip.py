@@ -1,0 +1,50 @@
+"""What a pump and the server say to each other in one round trip."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fairque.queue.replies import gives_suspect
+
+if TYPE_CHECKING:
+    from fairque.core.calls import Call
+    from fairque.worker.ends import Report
+
+
+class Claims:
+    """Claims under one name, each of which is repeated under its id until it is answered.
+
+    The name is nobody else's: worker ids may be shared by replicas of one configuration.
+    """
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        self.answered = 0
+        self.is_open = False  # one was sent, and is not answered yet
+
+
+@dataclass(slots=True)
+class Trip:
+    """What is said to the server at once, and what it replies."""
+
+    calls: list[Call[Any]]
+    report: Report
+    taken: int  # slots that its claim, the last of the calls, may fill; 0 for none
+    given: int = 0  # tasks that the claim gave
+    replies: list[Any] = field(default_factory=list)  # as they came, or errors
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether the next trip may begin before this one is read: all went well, and there is more to do."""
+        if any(isinstance(reply, Exception) for reply in self.replies):
+            return False
+        return not self.taken or (self.given == self.taken and not gives_suspect(self.replies[-1]))
+
+    def values(self) -> list[Any]:
+        """The replies, read."""
+        return [
+            reply if isinstance(reply, Exception) else call.read(reply)
+            for call, reply in zip(self.calls, self.replies, strict=True)
+        ]
