@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 from dataclasses import dataclass
 from importlib.metadata import distributions
@@ -149,7 +150,13 @@ def _run(*command: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     try:
         done = subprocess.run(  # noqa: S603 — commands of this module
-            command, check=True, capture_output=True, text=True, timeout=INSTALLING, env=environment
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=INSTALLING,
+            env=environment,
+            cwd=tempfile.gettempdir(),  # uv would hold peers to the project's constraints
         )
     except subprocess.CalledProcessError as error:
         lines = (error.stderr or error.stdout).strip().splitlines() or ["no message"]

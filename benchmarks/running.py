@@ -156,10 +156,11 @@ class Work:
 
 
 def last_line(log: Any) -> str:
-    """The last line that is not blank."""
+    """The last line that names an error, or else the last that is not blank."""
     log.seek(0)
     lines = [line.strip() for line in log.read().splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"
+    errors = [line for line in lines if "Error" in line and not line.startswith("at ")]
+    return (errors or lines or ["it said nothing"])[-1]
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -10,9 +10,13 @@ from docket import Docket, Worker
 from benchmarks.harness import Options, run
 
 
+def _docket(options: Options) -> Docket:
+    return Docket(name="benchmark", url=f"{options.url}?max_connections=1000")
+
+
 class Producer:
     def __init__(self, options: Options) -> None:
-        self.docket = Docket(name="benchmark", url=options.url)
+        self.docket = _docket(options)
         self.task = options.task
         self.docket.register(self.task)
 
@@ -34,7 +38,7 @@ class Producer:
 
 def run_worker(options: Options) -> None:
     async def main() -> None:
-        async with Docket(name="benchmark", url=options.url) as docket:
+        async with _docket(options) as docket:
             docket.register(options.task)
             async with Worker(docket, concurrency=options.concurrency) as worker:
                 await worker.run_forever()
