@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from statistics import quantiles
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from benchmarks.running import LULL
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MANY = 20_000  # tasks
 CHUNK = 100  # tasks in a push of the mixed case
-PROBED, DRAINING = 100, 10.0  # tasks of the probe; seconds that a drain should take at most
+PROBES, SLOW = (100, 1000), 300  # tasks of the probes; tasks a second below which the first one will do
+DRAINING = 10.0  # seconds that a drain should take at most
 LONG = 1e9  # seconds: a push that is not cut short
 
 Values: TypeAlias = "dict[str, float]"
@@ -114,7 +115,13 @@ class Mixed:
         count = worthwhile(bench, kind)
         bench.begin()
         with bench.worker(kind, results="kept", result_bytes=100) as work:
-            order = {"size": 1024, "chunk": CHUNK, "users": 100, "results": "kept", "seconds": LONG}
+            order: dict[str, Any] = {
+                "size": 1024,
+                "chunk": CHUNK,
+                "users": 100,
+                "results": "kept",
+                "seconds": LONG,
+            }
             pushed = bench.produce("mixed", kind=kind, count=count, **order)
             work.wait(count + 1)  # the first one showed that the worker works
         return {"rate": count / (bench.times()[-1] - pushed["first"]) * 1e9, "tasks": count}
@@ -145,12 +152,15 @@ class Memory:
 
 
 def worthwhile(bench: Bench, kind: Kind) -> int:
-    """How many tasks this peer drains in about ten seconds, found by a small drain; `MANY` at most."""
+    """How many tasks this peer drains in about ten seconds, found by small drains; `MANY` at most."""
     if kind not in bench.counts:
-        rate = drain(bench, kind, PROBED)["rate"]
-        bench.counts[kind] = min(MANY, max(PROBED, round(rate * DRAINING, -2)))
-        bench.begin()
-    return bench.scaled(int(bench.counts[kind]))
+        for probe in PROBES:
+            rate = drain(bench, kind, probe)["rate"]
+            bench.counts[kind] = min(MANY, max(PROBES[0], round(rate * DRAINING)))
+            bench.begin()
+            if rate < SLOW:
+                break
+    return bench.scaled(bench.counts[kind])
 
 
 def drain(bench: Bench, kind: Kind, count: int) -> Values:

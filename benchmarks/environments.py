@@ -115,13 +115,15 @@ def _prepare_python(peer: Peer, folder: Path) -> Environment:
 def _prepare_node(peer: Peer, folder: Path) -> Environment:
     _once(peer, folder, lambda: _run("npm", "install", "--prefix", str(folder), *peer.requirements))
     packages = json.loads((folder / "package-lock.json").read_text())["packages"]
-    versions = {path.removeprefix("node_modules/"): fields["version"] for path, fields in packages.items() if path}
-    command = ("node", str(HERE / "peers" / f"{peer.name}.mjs"))
+    versions = {
+        path.removeprefix("node_modules/"): fields["version"] for path, fields in packages.items() if path
+    }
+    command = ("node", str(HERE / "harness.mjs"))
     variables = {"BENCHMARK_MODULES": str(folder / "package.json")}
     return Environment(command, variables, {"node": _run("node", "--version").strip("v\n"), **versions})
 
 
-def _once(peer: Peer, folder: Path, install: Callable[[], None]) -> None:
+def _once(peer: Peer, folder: Path, install: Callable[[], object]) -> None:
     """Install unless this has been done with the same requirements."""
     stamp = folder / "installed.json"
     wanted = json.dumps([peer.requirements, _interpreter(peer)])

@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from benchmarks.environments import CannotRunError
 from benchmarks.tasks import MARKS, RESULT_BYTES
@@ -99,7 +99,7 @@ class Bench:
             finally:
                 end(process)
 
-    def _start(self, order: dict[str, Any], kind: Kind, log: Any) -> subprocess.Popen[str]:
+    def _start(self, order: dict[str, Any], kind: Kind, log: IO[str]) -> subprocess.Popen[str]:
         options = {
             "url": self.server.url,
             "kind": kind,
@@ -113,7 +113,7 @@ class Bench:
             "PYTHONPATH": str(ROOT),
             **self.environment.variables,
         }
-        return subprocess.Popen(
+        return subprocess.Popen(  # noqa: S603 — our own command
             [*self.environment.command, json.dumps({"peer": self.peer.name, "options": options, **order})],
             env={**os.environ, **variables},
             cwd=self.folder,
@@ -128,7 +128,7 @@ class Bench:
 class Work:
     """A worker at work."""
 
-    def __init__(self, bench: Bench, process: subprocess.Popen[str], log: Any) -> None:
+    def __init__(self, bench: Bench, process: subprocess.Popen[str], log: IO[str]) -> None:
         self._bench = bench
         self._process = process
         self._log = log
@@ -155,7 +155,7 @@ class Work:
             time.sleep(pause)
 
 
-def last_line(log: Any) -> str:
+def last_line(log: IO[str]) -> str:
     """The last line that names an error, or else the last that is not blank."""
     log.seek(0)
     lines = [line.strip() for line in log.read().splitlines() if line.strip()]

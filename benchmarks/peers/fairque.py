@@ -17,7 +17,8 @@ class Producer:
         self.users = cycle([f"user-{number}" for number in range(options.users)])
 
     def push(self, payload: str) -> TaskHandle[Any]:
-        return self.queue.push(self.task(payload), user_id=next(self.users))
+        handle: TaskHandle[Any] = self.queue.push(self.task(payload), user_id=next(self.users))
+        return handle
 
     def push_many(self, payloads: list[str]) -> None:
         self.queue.push_batch(
