@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES as CASES_OF_ALL
 from benchmarks.environments import read_peers
 from benchmarks.machine import describe
+from benchmarks.own import OWN_CASES
 from benchmarks.report import Report
 from benchmarks.rounds import Rounds
 from benchmarks.server import Server, own_server
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 QUICK = 0.05  # of the tasks
+CASES = (*CASES_OF_ALL, *OWN_CASES)
 
 EXAMPLES = """\
 examples:

@@ -1,4 +1,4 @@
-"""What is measured. A case is a class with a `name`, its `metrics` and `run`, registered in `CASES`."""
+"""What is measured of all peers; `own.py` has the cases of FairQueue alone."""
 
 from __future__ import annotations
 
@@ -37,9 +37,13 @@ COUNT = Metric("tasks", "neither")
 
 
 class Case(Protocol):
-    """One kind of measurement. `run` returns a value for each metric, or raises `CannotRunError`."""
+    """One kind of measurement. `run` returns a value for each metric, or raises `CannotRunError`.
+
+    With `is_own` only FairQueue takes part.
+    """
 
     name: str
+    is_own: bool
     metrics: Mapping[str, Metric]
 
     def run(self, bench: Bench) -> Values: ...
@@ -49,6 +53,7 @@ class Push:
     """How fast a producer pushes, with no worker: one by one, and many at once; at most 5 s each."""
 
     name = "push"
+    is_own = False
     metrics: Mapping[str, Metric] = {"one by one": RATE, "bulk": RATE, "tasks in bulk": COUNT}
 
     def run(self, bench: Bench) -> Values:
@@ -66,6 +71,7 @@ class Push:
 class Drain:
     """How fast one worker runs tasks that do nothing and were there before it started."""
 
+    is_own = False
     metrics: Mapping[str, Metric] = {"rate": RATE, "CPU": Metric("s/10,000 tasks", "less"), "tasks": COUNT}
 
     def __init__(self, kind: Kind) -> None:
@@ -81,6 +87,7 @@ class Roundtrip:
     """How long a task takes to start, and its result to be there, when nothing else is to do."""
 
     name = "roundtrip"
+    is_own = False
     metrics: Mapping[str, Metric] = {
         "start p50": TIME,
         "start p99": TIME,
@@ -108,6 +115,7 @@ class Mixed:
     """How fast tasks of 1 KiB go through while one process pushes them and another runs them."""
 
     name = "mixed"
+    is_own = False
     metrics: Mapping[str, Metric] = {"rate": RATE, "tasks": COUNT}
 
     def run(self, bench: Bench) -> Values:
@@ -131,6 +139,7 @@ class Memory:
     """What a queued task and a kept result cost the server."""
 
     name = "memory"
+    is_own = False
     metrics: Mapping[str, Metric] = {
         "queued": Metric("bytes/task", "less"),
         "result": Metric("bytes/task", "less"),

@@ -83,19 +83,25 @@ class Report:
         tables = []
         for case in self.cases:
             table = Table(title=case.name, title_justify="left")
-            for column in _columns(case):
+            columns, *rows = self.grid(case)
+            for column in columns:
                 table.add_column(column)
-            for row in self.rows(case):
+            for row in rows:
                 table.add_row(*row)
             tables.append(table)
         return tables
+
+    def grid(self, case: Case) -> list[list[str]]:
+        """A table with its head; a metric a row where there is one peer."""
+        grid = [_columns(case), *self.rows(case)]
+        return [list(row) for row in zip(*grid, strict=True)] if case.is_own else grid
 
     def markdown(self) -> str:
         """The same for documents."""
         parts = ["\n".join(f"- {line}" for line in self.lines())]
         for case in self.cases:
-            columns = _columns(case)
-            table = [columns, ["---"] * len(columns), *self.rows(case)]
+            columns, *rows = self.grid(case)
+            table = [columns, ["---"] * len(columns), *rows]
             parts.append(f"## {case.name}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in table))
         return "\n\n".join(parts) + "\n"
 
@@ -136,7 +142,7 @@ class Report:
 
 def _columns(case: Case) -> list[str]:
     titles = [
-        name if metric.better == "neither" else f"{name}, {metric.unit}"
+        f"{name}, {metric.unit}" if metric.unit and metric.better != "neither" else name
         for name, metric in case.metrics.items()
     ]
     return ["peer", *titles, "note"]

@@ -71,7 +71,8 @@ class Rounds:
         """All cases, each for some rounds."""
         results = []
         for case in cases:
-            of_case = [Result(case, peer, reason=self.refused.get(peer.name)) for peer in self.peers]
+            takers = [peer for peer in self.peers if peer.group == "own" or not case.is_own]
+            of_case = [Result(case, peer, reason=self.refused.get(peer.name)) for peer in takers]
             for number in range(1, rounds + 1):
                 for result in of_case:
                     self._tell(f"{case.name} {number}/{rounds}: {result.peer.name}")

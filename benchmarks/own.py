@@ -1,0 +1,184 @@
+"""Cases of FairQueue alone: what its server can do at most, how it grows, and what processes bring."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from redis import Redis
+
+from benchmarks.cases import LONG, RATE, TIME, Metric, percentile
+from benchmarks.floor import RawConnection, Scripts, measure
+from benchmarks.own_tasks import burn, nothing
+from benchmarks.running import ROOT, Work, end
+from benchmarks.tasks import MARKS
+from fairque import TaskQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from benchmarks.cases import Values
+    from benchmarks.running import Bench
+
+RATIO = Metric("", "more")
+TURNS, IN_A_TURN = 20, 100  # of what is compared one by one
+CLAIMS = 300
+DRAINED = 20_000  # of a large backlog
+
+
+class Floor:
+    """What the scripts do when nothing else is in the way, and a push against a script that does nothing."""
+
+    name = "floor"
+    is_own = True
+    metrics: Mapping[str, Metric] = {
+        "push": RATE,
+        "drain": RATE,
+        "drain, 100 users": RATE,
+        "bare script, raw": Metric("round trips/s", "more"),
+        "bare script, redis-py": Metric("round trips/s", "more"),
+        "push one by one": RATE,
+        "push : bare": RATIO,
+    }
+
+    def run(self, bench: Bench) -> Values:
+        many = measure(bench.server.url, bench.scaled(20_000), users=100)
+        bench.begin()
+        one = measure(bench.server.url, bench.scaled(20_000), users=1)
+        bench.begin()
+        bare, push = one_by_one(bench.server.url)
+        return {
+            "push": one["push"],
+            "drain": one["drain"],
+            "drain, 100 users": many["drain"],
+            "bare script, raw": one["bare"],
+            "bare script, redis-py": bare,
+            "push one by one": push,
+            "push : bare": push / bare,
+        }
+
+
+def one_by_one(url: str) -> tuple[float, float]:
+    """Bare scripts by redis-py, and pushes, a second; in turn, so that what drifts hits both."""
+    times = {"bare": 0.0, "push": 0.0}
+    with TaskQueue(url) as queue, Redis.from_url(url) as client:
+        script = client.script_load("#!lua\nreturn 1")
+        actions: dict[str, Callable[[], object]] = {
+            "bare": lambda: client.evalsha(script, 1, "key", "argument"),  # type: ignore[no-untyped-call]
+            "push": lambda: queue.push(nothing("x" * 100), user_id="acme"),
+        }
+        for action in actions.values():
+            action()
+        for _ in range(TURNS):
+            for name, action in actions.items():
+                began = time.perf_counter()
+                for _ in range(IN_A_TURN):
+                    action()
+                times[name] += time.perf_counter() - began
+    return TURNS * IN_A_TURN / times["bare"], TURNS * IN_A_TURN / times["push"]
+
+
+class Scale:
+    """How draining, and a claim, slow down as users and tasks grow in number."""
+
+    name = "scale"
+    is_own = True
+    USERS: tuple[tuple[int, int], ...] = ((10, 100_000), (1_000, 100_000), (100_000, 100_000))
+    TASKS: tuple[tuple[int, int], ...] = ((10, 1_000), (10, 100_000), (10, 1_000_000))
+    sizes = tuple(dict.fromkeys(USERS + TASKS))
+    metrics: Mapping[str, Metric] = {
+        f"{users:,} users, {tasks:,} tasks: {what}": metric
+        for users, tasks in sizes
+        for what, metric in (("drain", RATE), ("claim p50", TIME), ("claim p99", TIME))
+    }
+
+    def run(self, bench: Bench) -> Values:
+        values: Values = {}
+        for users, tasks in self.sizes:
+            bench.begin()
+            queued = bench.scaled(tasks)
+            bench.produce("many", kind="async", count=queued, users=users, seconds=LONG)
+            claims = claim_times(bench.server.url)
+            name = f"{users:,} users, {tasks:,} tasks"
+            values[f"{name}: claim p50"] = percentile(claims, 50)
+            values[f"{name}: claim p99"] = percentile(claims, 99)
+            values[f"{name}: drain"] = self._drain(bench, queued - len(claims))
+        return values
+
+    @staticmethod
+    def _drain(bench: Bench, queued: int) -> float:
+        count = min(DRAINED, queued)
+        with bench.worker("async") as work:
+            work.wait(count)
+        times = bench.times()[:count]
+        return (count - 1) / (times[-1] - times[0]) * 1e9
+
+
+def claim_times(url: str) -> list[float]:
+    """Ms of round trips that claim one task each."""
+    with TaskQueue(url) as queue:
+        queue.pop("floor")
+        line, claim = RawConnection(url), Scripts(queue, 1).claim(1)
+        times = []
+        for _ in range(CLAIMS):
+            began = time.perf_counter()
+            line.send(claim)
+            line.reply()
+            times.append((time.perf_counter() - began) * 1000)
+        line.close()
+    return times
+
+
+class Processes:
+    """What a second worker process brings where plain functions keep the cores busy."""
+
+    name = "processes"
+    is_own = True
+    metrics: Mapping[str, Metric] = {"1 process": RATE, "2 processes": RATE, "2 : 1": RATIO}
+
+    def run(self, bench: Bench) -> Values:
+        rates = [self._rate(bench, processes) for processes in (1, 2)]
+        return {"1 process": rates[0], "2 processes": rates[1], "2 : 1": rates[1] / rates[0]}
+
+    @staticmethod
+    def _rate(bench: Bench, processes: int) -> float:
+        bench.begin()
+        count = bench.scaled(4_000)
+        with TaskQueue(bench.server.url) as queue:
+            queue.push_batch([burn() for _ in range(count)], user_id="acme")
+        with supervised(bench, processes) as work:
+            work.wait(count)
+        times = bench.times()
+        ends = count // 10  # one process may start, or end, before the other
+        return (count - 2 * ends) / (times[-1 - ends] - times[ends]) * 1e9
+
+
+@contextmanager
+def supervised(bench: Bench, processes: int) -> Iterator[Work]:
+    """`fairque worker` with some processes."""
+    command = [sys.executable, "-m", "fairque", "worker", "benchmarks.own_tasks", "--url", bench.server.url]
+    command += ["--concurrency", "4", "--processes", str(processes)]
+    variables = {**os.environ, MARKS: str(bench.marks), "PYTHONPATH": str(ROOT)}
+    with tempfile.TemporaryFile(mode="w+") as log:
+        process = subprocess.Popen(  # noqa: S603 — our own command
+            command,
+            env=variables,
+            cwd=bench.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield Work(bench, process, log)
+        finally:
+            end(process)
+
+
+OWN_CASES = (Floor(), Scale(), Processes())

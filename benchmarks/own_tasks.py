@@ -1,0 +1,23 @@
+"""What the cases of FairQueue alone run."""
+
+from __future__ import annotations
+
+from benchmarks.tasks import mark
+from fairque import task
+
+ROUNDS = 20_000  # of arithmetic: some milliseconds
+
+
+@task(name="benchmarks.nothing")
+def nothing(argument: str) -> None:
+    """Never runs: its tasks are claimed and finished by the scripts alone."""
+
+
+@task(name="benchmarks.burn")
+def burn() -> int:
+    """Keep a core busy."""
+    total = 0
+    for number in range(ROUNDS):
+        total += number * number
+    mark()
+    return total
