@@ -25,7 +25,7 @@ WARM_UP = 200  # round trips
 
 
 def _packed(*parts: Any) -> bytes:
-    packed: bytes = hiredis.pack_command(parts)  # type: ignore[arg-type] # its stub knows of one part only
+    packed: bytes = hiredis.pack_command(parts)
     return packed
 
 

@@ -69,7 +69,7 @@ def one_by_one(url: str) -> tuple[float, float]:
     with TaskQueue(url) as queue, Redis.from_url(url) as client:
         script = client.script_load("#!lua\nreturn 1")
         actions: dict[str, Callable[[], object]] = {
-            "bare": lambda: client.evalsha(script, 1, "key", "argument"),  # type: ignore[no-untyped-call]
+            "bare": lambda: client.evalsha(script, 1, "key", "argument"),
             "push": lambda: queue.push(nothing("x" * 100), user_id="acme"),
         }
         for action in actions.values():
