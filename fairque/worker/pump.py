@@ -361,7 +361,8 @@ class Pump:
 
     async def _sleep(self, wait: Wait) -> None:
         try:
-            if wait.keys and len(self._selection) == 1:
+            # A burst has to know what is left: it does not end while a task is on its way to a sleeper.
+            if wait.keys and len(self._selection) == 1 and not self._burst:
                 await self._claim_when_woken(wait)
             else:
                 await self._pause(wait)
