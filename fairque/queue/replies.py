@@ -185,8 +185,8 @@ _decode_history = msgspec.json.Decoder(tuple[Attempt, ...]).decode
 
 
 def given_by(reply: Any) -> int:
-    """How many tasks a reply of claim.lua holds; an error none."""
-    return 0 if isinstance(reply, Exception) else (len(reply) - CLAIM_HEAD) // 5
+    """How many tasks a reply of claim.lua holds."""
+    return (len(reply) - CLAIM_HEAD) // 5
 
 
 def gives_suspect(reply: Any) -> bool:

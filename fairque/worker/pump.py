@@ -246,7 +246,9 @@ class Pump:
             if replies is None:
                 self._ends.put_back(trip.report)
         trip.replies = replies
-        trip.given = given_by(replies[-1]) if trip.taken else 0
+        if trip.taken and not isinstance(replies[-1], Exception):
+            self._claims.was_answered()
+            trip.given = given_by(replies[-1])
         self._turns.slots.reserved += trip.given
         self._unread = trip
         if not trip.can_wait:
@@ -278,7 +280,7 @@ class Pump:
         if trip.taken:
             if isinstance(values[-1], Claim):
                 self._turns.took(self, values[-1])
-            self._take(values[-1], self._claims)
+            self._take(values[-1])
         return True
 
     def _claim_call(self, slots: int, claims: Claims) -> Call[Claim]:
@@ -294,14 +296,12 @@ class Pump:
             claim_id=claims.answered,
         )
 
-    def _take(self, claim: Claim | Exception, claims: Claims) -> None:
+    def _take(self, claim: Claim | Exception) -> None:
         """Start what was claimed; work out whether and when to claim again."""
         if isinstance(claim, Exception):
             if not isinstance(claim, ServerError):
                 logger.error("worker %s could not claim: %s", self._worker_id, claim, exc_info=claim)
             return
-        claims.answered += 1
-        claims.is_open = False
         # A claim that is repeated after an outage may give more than it asked for, and others have the slots.
         room = 0 if self._stopping else max(0, self._turns.free)
         self._surplus += claim.tasks[room:]
@@ -386,11 +386,12 @@ class Pump:
         claims = self._claims_asleep
         woken, claim = await self._manager.execute_woken(wait, self._claim_call(1, claims))
         if not isinstance(claim, Exception):
+            claims.was_answered()
             if not isinstance(woken, Exception):
                 self._sleeper = None  # the next may begin
             self._hungry = True
             self._turns.took(self, claim)
-            self._take(claim, claims)
+            self._take(claim)
             self._start_claimed()
             self._changed.set()
         for reply in (woken, claim):

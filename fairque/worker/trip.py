@@ -24,6 +24,11 @@ class Claims:
         self.answered = 0
         self.is_open = False  # one was sent, and is not answered yet
 
+    def was_answered(self) -> None:
+        """The next one is another: repeated under this id it would give the same tasks again."""
+        self.answered += 1
+        self.is_open = False
+
 
 @dataclass(slots=True)
 class Trip:
