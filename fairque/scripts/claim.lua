@@ -46,13 +46,13 @@ local function read_lane(owner, key, name, size)
     owner.is_ready = false
     return nil
   end
-  local tasks, runs = {}, {}
+  local members, tasks, runs = {}, {}, {}
   for i = 1, last do
     local member = name .. ':' .. found[2 * i - 1]
-    tasks[i], runs[i] = root .. 'task:' .. member, root .. 'run:' .. member
+    members[i], tasks[i], runs[i] = member, root .. 'task:' .. member, root .. 'run:' .. member
   end
   owner.lane = {
-    key = key, found = found, used = 0, last = last,
+    key = key, found = found, used = 0, last = last, members = members, runs = runs,
     records = redis.call('MGET', unpack(tasks)), are_new = redis.call('EXISTS', unpack(runs)) == 0,
   }
   return owner.lane
@@ -112,8 +112,7 @@ local function settle()
   settle_users()
 end
 
-local function start(user, group, member, place, header, record, is_new)
-  local key = root .. 'run:' .. member
+local function start(user, group, member, key, place, header, record, is_new)
   local attempt, failures, cost = 1, 0, 1
   reply[5] = 0
   if not is_new then
@@ -176,14 +175,14 @@ local function serve(user, others)
     return false
   end
   local i = lane.used + 1
-  local member, place, record = user.name .. ':' .. lane.found[2 * i - 1], lane.found[2 * i], lane.records[i]
+  local member, place, record = lane.members[i], lane.found[2 * i], lane.records[i]
   lane.used = i
   local header = record and header_text(record)
   if record and not (string.find(header, '"expires_at"', 1, true) and needed(endings).has_expired(header)) then
     if string.find(place, 'e', 1, true) then
       place = integer(tonumber(place)) -- kept as text, which has all its digits, never an exponent
     end
-    start(user, group, member, place, header, record, lane.are_new)
+    start(user, group, member, lane.runs[i], place, header, record, lane.are_new)
     if group then
       needed(turns).done(user, group)
     end
@@ -308,10 +307,12 @@ if queue_is_paused then
   return reply
 end
 
+-- Most claims find nothing but ready tasks.
+local is_more_to_do = redis.call('EXISTS', root .. 'releasing', root .. 'scheduled', root .. 'throttled') > 0
+local next_due = is_more_to_do and look_ahead() or math.huge
 local may_be_left = false -- of releases
-local next_due = look_ahead()
 if not is_repeated then
-  may_be_left = redis.call('EXISTS', root .. 'releasing') == 1
+  may_be_left = is_more_to_do and redis.call('EXISTS', root .. 'releasing') == 1
   if may_be_left then
     needed(releases).waiting()
   end

@@ -24,7 +24,7 @@ for k, member in ipairs(members) do
   local run = attempt_of(member)
   if is_attempt(run, attempt, claim) then
     if leases[k] and not done[member] then
-      local user = load_user((parts_of(member)))
+      local user = load_user(string.sub(member, 1, string.find(member, ':', 1, true) - 1))
       -- One that was eligible has ready tasks, and none of them goes by this.
       user.is_ready = user.is_ready or (user.ring_v and true)
       -- A result that dependents may read is kept as long as its task, and that as long as they are (cleanup).

@@ -4,7 +4,6 @@
 -- that is defined when it is needed: see users.lua.)
 local MINUTE_MS, KEPT_MS = 60000, 180000
 local minute = math.floor(now / MINUTE_MS)
-local minute_fields = { 'users', 'sum', 'squares', 'ring', 'starts' }
 local served_now = { users = 0, sum = 0, squares = 0, ring = 0, starts = 0 } -- what this script adds
 
 -- What the user received in this minute; false if it was not served.
@@ -43,7 +42,7 @@ local function settle_service(user)
 end
 
 local function begin_minute(key)
-  redis.call('HSET', key, 'users', 0, 'since', now)
+  redis.call('HSET', key, 'users', 0, 'sum', 0, 'squares', 0, 'ring', 0, 'starts', 0, 'since', now)
   redis.call('PEXPIRE', key, KEPT_MS)
   local last = root .. 'service:' .. string.format('%d', minute - 1)
   local in_ring = redis.call('HGET', last, 'ring')
@@ -57,12 +56,18 @@ local function save_service()
     return
   end
   local key = root .. 'service:' .. string.format('%d', minute)
-  local known = redis.call('HMGET', key, unpack(minute_fields))
+  local names = { 'users' }
+  for name, by in pairs(served_now) do
+    if by ~= 0 and name ~= 'users' then
+      names[#names + 1] = name
+    end
+  end
+  local known = redis.call('HMGET', key, unpack(names))
   if not known[1] then
     begin_minute(key)
   end
   local values = {}
-  for i, name in ipairs(minute_fields) do
+  for i, name in ipairs(names) do
     values[2 * i - 1], values[2 * i] = name, (tonumber(known[i]) or 0) + served_now[name]
     served_now[name] = 0
   end
