@@ -11,20 +11,9 @@ if TYPE_CHECKING:
 
 # What the scripts call: the server checks that against the user who runs them.
 IN_SCRIPTS = (
-    *("exists", "get", "getrange", "set", "unlink", "persist", "pexpire", "pexpireat", "pexpiretime"),
+    *("exists", "get", "getrange", "mget", "set", "unlink", "persist", "pexpire", "pexpireat", "pexpiretime"),
     *("hdel", "hexists", "hget", "hgetall", "hincrby", "hlen", "hmget", "hset", "hsetnx"),
-    *(
-        "zadd",
-        "zcard",
-        "zcount",
-        "zmscore",
-        "zpopmin",
-        "zrange",
-        "zrangebylex",
-        "zrangebyscore",
-        "zrank",
-        "zrem",
-    ),
+    *("zadd", "zcard", "zcount", "zmscore", "zrange", "zrangebylex", "zrangebyscore", "zrank", "zrem"),
     *("zremrangebyrank", "zremrangebyscore", "zrevrange", "zscan", "zscore"),
     *("sadd", "smembers", "srem", "llen", "ltrim", "rpush", "publish", "info", "time"),
     *("scan", "ttl", "type"),  # of a repair

@@ -110,7 +110,7 @@ class TaskReader:
             run = Run(
                 attempt=attempt,
                 claim=claim.decode(),
-                place=claim.decode().partition(":")[0],
+                place=_place(claim.decode()),
                 worker=worker_id,
                 started_at=now,
                 lease_expires_at=now + lease_ms,
@@ -162,14 +162,19 @@ class TaskReader:
         return (place + (priority - 1) * self.ageing_us) // 1000
 
 
+def _place(claim: str) -> str:
+    """The place in its lane that a task was claimed from, as includes/fence.lua writes it."""
+    return claim.partition(":")[0]
+
+
 def _run(fields: list[bytes]) -> Run:
     """The fields of a run hash (field, value, …)."""
     stored = {name.decode(): value for name, value in groups(fields, 2)}
-    place, claimed_us = (stored.get(name, b"").decode() for name in ("place", "claimed_us"))
+    claim = stored.get("claim", b"").decode()
     return Run(
         attempt=int(stored.get("attempt", 0)),
-        claim=f"{place}:{claimed_us}" if claimed_us else "",
-        place=place,
+        claim=claim,
+        place=_place(claim),
         worker=_text(stored.get("worker")),
         started_at=_whole(stored.get("started_at")),
         finished_at=_whole(stored.get("finished_at")),

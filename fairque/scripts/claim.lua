@@ -10,22 +10,19 @@
 -- should run alone, and for each task:
 -- member, attempt, claim (as in includes/fence), failures, record.
 --- @include "includes/shard"
---- @include "includes/promote"
+--- @include "includes/record"
 --- @include "includes/pick"
 --- @include "includes/charge"
---- @include "includes/cost"
---- @include "includes/fence"
---- @include "includes/end_task"
---- @include "includes/release"
+--- @include "includes/waits"
 
 local PROMOTE_LIMIT = 200
--- What is passed over: tasks that are popped but not started (expired or lost), and users that have to leave
+-- What is passed over: tasks that are taken but not started (expired or lost), and users that have to leave
 -- the ring; in all, and tasks of one user, so that one whose whole backlog has expired does not hold up others.
 local SKIP_LIMIT = 200
 local SKIP_LIMIT_OF_USER = 50
-local FIRST_GROUPS = 8 -- of a user that are read at first
+local MOST_READ = 100 -- tasks of a lane at once
 local claim_key = opts.claimant and root .. 'claim:' .. opts.claimant
-local claimed_us = integer(now_us)
+local claimed_us, claimed_at, expires = integer(now_us), integer(now), integer(now + opts.lease_ms)
 local reply, leases, started = { -1, 0, now, '0', 0 }, {}, {}
 local expired, skipped, unfinished, largest_v, charged = 0, 0, false, nil, 0
 
@@ -40,119 +37,165 @@ local function is_suspect(crashes)
   return crashes and tonumber(crashes) >= math.max(1, opts.max_crashes - 1)
 end
 
--- Kept as text, which has all its digits, never an exponent.
-local function place_text(score)
-  return string.find(score, 'e', 1, true) and integer(tonumber(score)) or score
-end
-
-local function has_expired(header)
-  if not string.find(header, '"expires_at"', 1, true) then
-    return false -- the common case costs no decoding
+-- The tasks at the head of a lane are read together, `size` of them; one more tells whether any are left. They leave the
+-- lane together too, before anybody else looks at it: those that were used, from the first one on.
+local function read_lane(owner, key, name, size)
+  local found = redis.call('ZRANGE', key, 0, size, 'WITHSCORES')
+  local last = math.min(size, #found / 2)
+  if last == 0 then
+    owner.is_ready = false
+    return nil
   end
-  local expires_at = cjson.decode(header).expires_at
-  return type(expires_at) == 'number' and expires_at <= now
+  local members, tasks, runs = {}, {}, {}
+  for i = 1, last do
+    local member = name .. ':' .. found[2 * i - 1]
+    members[i], tasks[i], runs[i] = member, root .. 'task:' .. member, root .. 'run:' .. member
+  end
+  owner.lane = {
+    key = key, found = found, used = 0, last = last, members = members, runs = runs,
+    records = redis.call('MGET', unpack(tasks)), are_new = redis.call('EXISTS', unpack(runs)) == 0,
+  }
+  return owner.lane
 end
 
-local function expire(user, member)
-  local attempt = tonumber(redis.call('HGET', root .. 'run:' .. member, 'attempt')) or 0
-  local error = 'its expires_at passed before an attempt could start'
-  fail_task(user, member, { attempt = attempt, type = 'expired', error = error })
-  expired = expired + 1
+local function leave_lane(owner)
+  local lane = owner.lane
+  if lane then
+    if lane.used > 0 then
+      redis.call('ZREMRANGEBYRANK', lane.key, 0, lane.used - 1)
+    end
+    owner.is_ready = #lane.found > 2 * lane.used
+    owner.lane = nil
+  end
 end
 
-local function account_for(user, group, member, place, header)
-  local cost = 1
+-- What only some claims need is defined only for them.
+local function turns()
+--- @include_inside "includes/group_turns"
+  return { next = next_group, done = end_turn }
+end
+
+local function promotion()
+--- @include_inside "includes/promote"
+  return { promote_due = promote_due, promote_throttled = promote_throttled }
+end
+
+local function costs()
+--- @include_inside "includes/cost"
+  return { estimate = estimate, function_of = function_of }
+end
+
+local function endings()
+--- @include_inside "includes/claim_endings"
+  return { has_expired = has_expired, expire = expire, drop_lost = drop_lost }
+end
+
+local function releases()
+--- @include_inside "includes/downstream"
+  return { any = any_has_dependents, of_ended = release_ended, waiting = release_waiting }
+end
+
+local function among()
+--- @include_inside "includes/pick_among"
+  return { first_users = first_users_among, first_v_outside = first_v_outside }
+end
+
+local function repeated()
+--- @include_inside "includes/claim_again"
+  return { give = give_again }
+end
+
+local function settle()
+  for _, user in pairs(users) do
+    leave_lane(user)
+  end
+  settle_users()
+end
+
+local function start(user, group, member, key, place, header, record, is_new)
+  local attempt, failures, cost = 1, 0, 1
+  reply[5] = 0
+  if not is_new then
+    local last = redis.call('HMGET', key, 'attempt', 'failures', 'crashes')
+    attempt, failures = (tonumber(last[1]) or 0) + 1, tonumber(last[2]) or 0
+    reply[5] = is_suspect(last[3]) and 1 or 0
+  end
   if opts.cost == 'time' then
-    cost = estimate(user, function_of(header))
-    redis.call('HSET', root .. 'run:' .. member, 'charged', cost, 'weight', user.policy.weight)
+    cost = needed(costs).estimate(user, needed(costs).function_of(header))
+    redis.call('HSET', key, 'charged', cost, 'weight', user.policy.weight)
   end
   if group then
-    redis.call('HSET', root .. 'run:' .. member, 'group', group.name)
+    redis.call('HSET', key, 'group', group.name)
   end
+  local claim = place .. ':' .. claimed_us .. ((group or opts.cost == 'time') and '+' or '')
+  redis.call('HSET', key, 'attempt', attempt, 'claim', claim, 'worker', opts.worker, 'started_at', claimed_at)
   local before = user.v
   largest_v = math.max(largest_v or before, before)
   charge(user, group, cost)
   charged = charged + user.v - before
-  use_token(user)
-  user.in_flight = user.in_flight + 1
-  user.served = user.served + 1
-  user.starts = user.starts + 1
-  served_now.starts = served_now.starts + 1
-  local priority = tonumber(string.match(header, '"priority":(%d)')) or NORMAL
+  if user.policy.rate then
+    needed(rates).use_token(user)
+  end
+  user.in_flight, user.served, user.starts = user.in_flight + 1, user.served + 1, user.starts + 1
+  local at = string.find(header, '"priority":', 1, true)
+  local priority = at and tonumber(string.sub(header, at + 11, at + 11)) or NORMAL
   waited(user, (now_us - tick_of(tonumber(place), priority)) / 1000)
-end
-
-local function start(user, group, member, place, header, record)
-  local last = redis.call('HMGET', root .. 'run:' .. member, 'attempt', 'failures', 'crashes')
-  local attempt = (tonumber(last[1]) or 0) + 1
-  redis.call(
-    'HSET', root .. 'run:' .. member,
-    'attempt', attempt, 'claimed_us', claimed_us, 'place', place, 'worker', opts.worker, 'started_at', now
-  )
-  account_for(user, group, member, place, header)
-  leases[#leases + 1], leases[#leases + 2] = now + opts.lease_ms, member
+  leases[#leases + 1], leases[#leases + 2] = expires, member
   started[#started + 1] = member
-  reply[5] = is_suspect(last[3]) and 1 or 0
-  give(member, attempt, claim_text(place, claimed_us), tonumber(last[2]) or 0, record)
+  give(member, attempt, claim, failures, record)
 end
 
--- The group whose turn it is; nothing if none is left. They are read as the ring is, but a few at first: most
--- users of a batch have one turn.
-local function next_group(user)
-  local turns = user.turns
-  if not turns or not is_next(turns, turns.head) then
-    local size = turns and 2 * turns.size or FIRST_GROUPS
-    if turns then
-      settle_groups(user) -- groups that are drained leave their ring, and others move up
+-- The lane of the user's next task, or of the group whose turn it is; nothing if all are empty. As much of it is read as
+-- the user will probably get.
+local function lane_of(user, others)
+  if user.groups then
+    return needed(turns).next(user)
+  end
+  local lane = user.lane
+  if lane and lane.used == lane.last then
+    leave_lane(user)
+    lane = nil
+    if not user.is_ready then
+      return nil
     end
-    turns = first_groups(user, size)
-    turns.size = size
-    user.turns = turns
   end
-  return turns[turns.head]
-end
-
--- Pop the head of the user's lane, or of the lane of its group whose turn it is. Returns nothing if all are
--- empty.
-local function pop(user)
-  if not user.groups then
-    return redis.call('ZPOPMIN', lane_key(user.name, ''))
+  if not lane then
+    local policy, size = user.policy, math.ceil((opts.limit - #started) / (others + 1))
+    size = math.min(size, MOST_READ, (policy.max_concurrency or math.huge) - user.in_flight)
+    lane = read_lane(user, lane_key(user.name, ''), user.name, policy.rate and 1 or size)
   end
-  local group = next_group(user)
-  while group do
-    group.is_touched = true
-    local popped = redis.call('ZPOPMIN', lane_key(user.name, group.name))
-    if popped[1] then
-      return popped, group
-    end
-    take_first(user.turns)
-    group = next_group(user)
-  end
-  return {}
+  return lane
 end
 
 -- Start the user's next task. Returns whether the user may be next again: not if it has nothing more, has
 -- reached a limit, or has had its part of what is skipped.
-local function serve(user)
-  local popped, group = pop(user)
-  if not popped[1] then
+local function serve(user, others)
+  local lane, group = lane_of(user, others)
+  if not lane then
     return false
   end
-  local member = user.name .. ':' .. popped[1]
-  local record = redis.call('GET', root .. 'task:' .. member)
+  local i = lane.used + 1
+  local member, place, record = lane.members[i], lane.found[2 * i], lane.records[i]
+  lane.used = i
   local header = record and header_text(record)
-  if record and not has_expired(header) then
-    start(user, group, member, place_text(popped[2]), header, record)
-    if group then
-      take_first(user.turns)
-      put_back(user.turns, group)
+  if record and not (string.find(header, '"expires_at"', 1, true) and needed(endings).has_expired(header)) then
+    if string.find(place, 'e', 1, true) then
+      place = integer(tonumber(place)) -- kept as text, which has all its digits, never an exponent
     end
-    return eligible(user, 1)
+    start(user, group, member, lane.runs[i], place, header, record, lane.are_new)
+    if group then
+      needed(turns).done(user, group)
+    end
+    return eligible(user, true)
+  end
+  if group then
+    leave_lane(group)
   end
   if record then
-    expire(user, member)
+    needed(endings).expire(user, member)
+    expired = expired + 1
   else
-    drop_lost(user, member)
+    needed(endings).drop_lost(user, member)
   end
   user.skipped, skipped = (user.skipped or 0) + 1, skipped + 1
   unfinished = unfinished or user.skipped >= SKIP_LIMIT_OF_USER
@@ -162,9 +205,6 @@ end
 -- Whether one more task of the user keeps it within its share of the slots in use.
 local leased
 local function is_within_share(user)
-  if not user.policy.share then
-    return true
-  end
   leased = leased or redis.call('ZCARD', root .. 'leases')
   local slots = user.policy.share * (leased + #started + 1) + 1e-9 -- 0.29 * 100 is a little less than 29
   return user.in_flight + 1 <= math.max(1, slots)
@@ -174,19 +214,20 @@ local queue, to_read = nil, opts.limit -- the ring, as far as it was read
 
 local function read_ring()
   if queue then
-    settle_users() -- users that are done leave the ring, and others move up
+    settle() -- users that are done leave the ring, and others move up
     to_read = 2 * to_read
   end
-  queue = opts.users and first_users_among(opts.users) or first_users(to_read)
+  queue = opts.users and needed(among).first_users(opts.users) or queue_of('ring', to_read, load_user)
   for i = #queue, 1, -1 do
     local user = queue[i]
-    if not user.is_done and not eligible(user, 1) then
+    if not user.is_done and not eligible(user, true) then
       -- A new default policy no longer lets it in; it leaves when the users are settled.
       user.is_done, skipped = true, skipped + 1
     end
     if user.is_done then
       table.remove(queue, i)
     end
+    user.waits = user.waits or {}
   end
 end
 
@@ -195,7 +236,7 @@ end
 local function next_in_queue()
   while skipped < SKIP_LIMIT do
     local place, last = queue.head, #queue
-    while place <= last and not is_within_share(queue[place]) do
+    while place <= last and queue[place].policy.share and not is_within_share(queue[place]) do
       place = place + 1
     end
     if queue.is_whole and place > last then
@@ -215,7 +256,7 @@ local function level_at(v)
   if not opts.users then
     return v
   end
-  first_outside = first_outside or first_v_outside(opts.users)
+  first_outside = first_outside or needed(among).first_v_outside(opts.users)
   return math.min(v, first_outside)
 end
 
@@ -223,10 +264,10 @@ end
 -- no credit for that: it moves up to where service has come to, or it would hold down the floor.
 local function serve_at(place)
   local passed = place > queue.head and { unpack(queue, queue.head, place - 1) }
-  queue.head = place
-  local user = take_first(queue)
+  local user = queue[place]
+  queue.head = place + 1
   local level, starts = passed and level_at(user.v), #started
-  local again = serve(user)
+  local again = serve(user, #queue - place)
   for _, other in ipairs(passed or {}) do
     other.v = #started > starts and math.max(other.v, level) or other.v
     put_back(queue, other)
@@ -238,16 +279,6 @@ local function serve_at(place)
   end
 end
 
-local function claim_in_fair_order()
-  read_ring()
-  local place = next_in_queue()
-  while place do
-    serve_at(place)
-    place = #started < opts.limit and reply[5] == 0 and next_in_queue()
-  end
-  unfinished = unfinished or skipped >= SKIP_LIMIT
-end
-
 local function write_down()
   redis.call('ZADD', root .. 'leases', unpack(leases))
   local floor = tonumber(redis.call('HGET', root .. 'clock', 'floor')) or 0
@@ -257,80 +288,84 @@ local function write_down()
   end
 end
 
-local function count_stolen()
-  for _, user in pairs(users) do
-    if user.starts > 0 then
-      redis.call('HINCRBY', root .. 'user:' .. user.name, 'stolen', user.starts)
-    end
-  end
-  count('stolen', #started)
-end
-
--- Users that this claim has drained were active too.
-local function advance(active)
-  for _, user in pairs(users) do
-    if user.starts > 0 and not user.ring_v then
-      active = active + 1
-    end
-  end
-  return string.format('%.9g', charged / active)
+-- When the first scheduled task and the first throttled user are due (ms).
+local function look_ahead()
+  local task = redis.call('ZRANGE', root .. 'scheduled', 0, 0, 'WITHSCORES')[2]
+  local user = redis.call('ZRANGE', root .. 'throttled', 0, 0, 'WITHSCORES')[2]
+  return math.min(task and task / 1000 or math.huge, tonumber(user) or math.huge)
 end
 
 -- A worker whose claim was not answered repeats it under the same id, and gets what it was given, as far as
 -- it still holds the leases. So a lost reply costs neither a lease's time nor a crash on the task's account.
-local function given_before()
-  local stored = claim_key and redis.call('GET', claim_key)
-  local last = stored and cjson.decode(stored)
-  if last and last.id >= opts.claim then
-    return last.id == opts.claim and last.members or {} -- an older one comes late: nobody waits for its answer
-  end
-end
-
-local function give_again(member)
-  local last = attempt_of(member)
-  local more = redis.call('HMGET', root .. 'run:' .. member, 'failures', 'worker', 'crashes')
-  local record = redis.call('GET', root .. 'task:' .. member)
-  if record and more[2] == opts.worker and is_leased(member) then
-    reply[5] = is_suspect(more[3]) and 1 or 0
-    give(member, tonumber(last.number), last.claim, tonumber(more[1]) or 0, record)
-  end
-end
-
-local may_be_left -- of releases
-local given = given_before()
-if given then
-  for _, member in ipairs(given) do
-    give_again(member)
-  end
-elseif not queue_is_paused then
-  may_be_left = release_some()
-  if promote_due(PROMOTE_LIMIT) + promote_throttled(PROMOTE_LIMIT) > 0 or next(users) then
-    settle_users()
-  end
-  claim_in_fair_order()
-  if #started > 0 then
-    write_down()
-  end
-  may_be_left = may_be_left or ended[1] ~= nil
-  unfinished = unfinished or ended[1] ~= nil -- what is released only now may be next
-  release_dependents() -- of what has expired, or was lost
-  settle_users()
-  count('started', #started)
-  if opts.steal then
-    count_stolen()
-  end
-  count('failed', expired)
-  count('expired', expired)
+local stored = claim_key and redis.call('GET', claim_key)
+local last_claim = stored and cjson.decode(stored)
+local is_repeated = last_claim and last_claim.id >= opts.claim
+if is_repeated and last_claim.id == opts.claim then -- an older one comes late: nobody waits for its answer
+  needed(repeated).give(last_claim.members)
 end
 if queue_is_paused then
   return reply
+end
+
+-- Most claims find nothing but ready tasks.
+local is_more_to_do = redis.call('EXISTS', root .. 'releasing', root .. 'scheduled', root .. 'throttled') > 0
+local next_due = is_more_to_do and look_ahead() or math.huge
+local may_be_left = false -- of releases
+if not is_repeated then
+  may_be_left = is_more_to_do and redis.call('EXISTS', root .. 'releasing') == 1
+  if may_be_left then
+    needed(releases).waiting()
+  end
+  if next_due <= now_us / 1000 then
+    needed(promotion).promote_due(PROMOTE_LIMIT)
+    needed(promotion).promote_throttled(PROMOTE_LIMIT)
+  end
+  if next(users) then
+    settle_users()
+  end
+
+  read_ring()
+  local place = next_in_queue()
+  while place do
+    serve_at(place)
+    place = #started < opts.limit and reply[5] == 0 and next_in_queue()
+  end
+  unfinished = unfinished or skipped >= SKIP_LIMIT
+
+  if #started > 0 then
+    write_down()
+  end
+  for _, user in pairs(users) do
+    leave_lane(user)
+  end
+  if ended[1] then -- what is released only now may be next
+    may_be_left, unfinished = true, true
+    if needed(releases).any(ended) then
+      needed(releases).of_ended()
+    end
+  end
+  settle_users()
+  count('started', #started)
+  count('failed', expired)
+  count('expired', expired)
 end
 
 local active = redis.call('ZCARD', root .. 'ring')
 local more = active > 0
 reply[2] = more and 1 or 0
 if #started > 0 then
-  reply[4] = advance(active)
+  local drained = 0 -- users that this claim has drained were active too
+  for _, user in pairs(users) do
+    if user.starts > 0 then
+      drained = drained + (user.ring_v and 0 or 1)
+      save_waits(user)
+      if opts.steal then
+        redis.call('HINCRBY', root .. 'user:' .. user.name, 'stolen', user.starts)
+      end
+    end
+  end
+  reply[4] = string.format('%.9g', charged / (active + drained))
+  count('stolen', opts.steal and #started or 0)
 end
 if may_be_left and redis.call('EXISTS', root .. 'releasing') == 1 then
   more, unfinished = true, true
@@ -338,9 +373,9 @@ end
 if more and unfinished then
   reply[2] = 2
 end
-local task_due = redis.call('ZRANGE', root .. 'scheduled', 0, 0, 'WITHSCORES')[2]
-local user_due = redis.call('ZRANGE', root .. 'throttled', 0, 0, 'WITHSCORES')[2]
-local next_due = math.min(task_due and task_due / 1000 or math.huge, tonumber(user_due) or math.huge)
+if next_due < math.huge or defined[rates] or may_be_left then -- else nothing has come to these sets
+  next_due = look_ahead()
+end
 if next_due < math.huge then
   reply[1] = math.max(0, math.ceil(next_due - now_us / 1000))
 end

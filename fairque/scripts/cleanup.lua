@@ -6,7 +6,6 @@
 -- Returns how many tasks were removed, and 1 if there may be more to do at once.
 --- @include "includes/shard"
 --- @include "includes/downstream"
---- @include "includes/release"
 
 local EDGES_LIMIT = 1000 -- that one script removes
 local LOOKS_LIMIT = 5000 -- dependents that one script looks at; a task of a graph costs as much as some of them
@@ -92,7 +91,9 @@ end
 for _, gate in ipairs(redis.call('ZRANGEBYSCORE', root .. 'gates', '-inf', now, 'LIMIT', 0, opts.limit)) do
   redis.call('ZADD', root .. 'releasing', 'NX', now_us, gate)
 end
-release_some()
+if redis.call('EXISTS', root .. 'releasing') == 1 then
+  release_waiting()
+end
 settle_users()
 
 local removed, is_more = 0, redis.call('EXISTS', root .. 'releasing') == 1
@@ -122,7 +123,7 @@ redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 -- also stays until the bucket of a slow rate is full again, which a new record would begin with.
 local function is_needed(name)
   local known = redis.call('HMGET', root .. 'user:' .. name, 'failed', 'full_at')
-  return (tonumber(known[1]) or 0) > 0 or (default_policy.rate ~= nil and (tonumber(known[2]) or 0) > now)
+  return (tonumber(known[1]) or 0) > 0 or (needed(policies).of().rate ~= nil and (tonumber(known[2]) or 0) > now)
 end
 
 local idle = redis.call(

@@ -37,7 +37,7 @@ for name, layer in pairs(given) do
 end
 redis.call('HSET', key, 'default', opts.default)
 redis.call('HDEL', key, 'digest') -- from here on it is no longer what is published
-use_default(opts.default)
+settings.default = opts.default ~= '{}' and opts.default
 
 for _, name in ipairs(changed) do
   compile_policy(name)

@@ -4,6 +4,7 @@
 -- Returns a JSON object of named values; nothing for an unknown task.
 --- @include "includes/shard"
 --- @include "includes/users"
+--- @include "includes/service"
 --- @include "includes/locate"
 --- @include "includes/waiting"
 --- @include "includes/dependencies"

@@ -7,7 +7,7 @@
 --- @include "includes/users"
 --- @include "includes/schedule"
 --- @include "includes/lease"
---- @include "includes/end_task"
+--- @include "includes/fail_task"
 --- @include "includes/release"
 
 local member, attempt, claim = ARGV[2], ARGV[3], ARGV[4]
@@ -22,7 +22,10 @@ end
 local user = load_user((parts_of(member)))
 local entry = opts.entry
 entry.attempt = tonumber(attempt)
-learn_from(user, member, run, end_lease(user, member, run))
+local seconds = end_lease(user, member, run)
+if run.charged then
+  needed(time_costs).learn_from(user, run, seconds)
+end
 redis.call('HINCRBY', root .. 'run:' .. member, 'failures', 1)
 redis.call('HSET', root .. 'run:' .. member, 'failed_attempt', attempt)
 if opts.retry_ms then

@@ -4,9 +4,8 @@
 --   arguments: member, attempt, claim, result for each task
 -- Returns 1 for each finished task (also when this attempt had finished it before), 0 where the lease is lost.
 --- @include "includes/shard"
---- @include "includes/users"
---- @include "includes/lease"
---- @include "includes/end_task"
+--- @include "includes/account"
+--- @include "includes/announce"
 --- @include "includes/release"
 
 -- What the batch has in common is asked and written once: the leases, and the set of finished tasks.
@@ -16,16 +15,8 @@ for i = 2, #ARGV, 4 do
 end
 local leases = #members > 0 and redis.call('ZMSCORE', root .. 'leases', unpack(members)) or {}
 local some_are_awaited = any_has_dependents(members)
-
--- A result that dependents may read is kept as long as its task, and that as long as they are (cleanup).
-local function keep_result(member, result)
-  local key = root .. 'result:' .. member
-  if some_are_awaited and redis.call('EXISTS', dependents_key(member)) == 1 then
-    redis.call('SET', key, result)
-  elseif opts.result_ms > 0 then
-    redis.call('SET', key, result, 'PX', opts.result_ms)
-  end
-end
+local result_ms = opts.result_ms > 0 and integer(opts.result_ms)
+local kept_until = integer(now + opts.retention.finished)
 
 for k, member in ipairs(members) do
   local attempt, claim, result = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1]
@@ -33,12 +24,22 @@ for k, member in ipairs(members) do
   local run = attempt_of(member)
   if is_attempt(run, attempt, claim) then
     if leases[k] and not done[member] then
-      local user = load_user((parts_of(member)))
-      keep_result(member, result)
+      local user = load_user(string.sub(member, 1, string.find(member, ':', 1, true) - 1))
+      -- One that was eligible has ready tasks, and none of them goes by this.
+      user.is_ready = user.is_ready or (user.ring_v and true)
+      -- A result that dependents may read is kept as long as its task, and that as long as they are (cleanup).
+      if some_are_awaited and redis.call('EXISTS', dependents_key(member)) == 1 then
+        redis.call('SET', root .. 'result:' .. member, result)
+      elseif result_ms then
+        redis.call('SET', root .. 'result:' .. member, result, 'PX', result_ms)
+      end
       announce_end(user, member, 'finished')
-      learn_from(user, member, run, settle_attempt(user, run, now))
+      local seconds = settle_attempt(user, run, now)
+      if run.charged then
+        needed(time_costs).learn_from(user, run, seconds)
+      end
       done[member] = true
-      ending[#ending + 1], ending[#ending + 2] = now + opts.retention.finished, member
+      ending[#ending + 1], ending[#ending + 2] = kept_until, member
       accepted[k] = 1
     elseif done[member] or redis.call('ZSCORE', root .. 'finished', member) then
       accepted[k] = 1 -- said twice

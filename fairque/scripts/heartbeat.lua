@@ -6,7 +6,7 @@
 -- Returns 1 for each lease renewed, 0 for a lost one, 2 where the task was canceled.
 --- @include "includes/shard"
 --- @include "includes/users"
---- @include "includes/lease"
+--- @include "includes/account"
 
 local expires = now + opts.lease_ms
 local renewed = {}
@@ -19,7 +19,7 @@ for i = 2, #ARGV, 3 do
     redis.call('ZADD', root .. 'leases', 'XX', expires, member)
     local seconds = (now - (run.started_at or now)) / 1000
     if run.charged and seconds > run.charged then
-      correct(load_user((parts_of(member))), run, seconds)
+      needed(time_costs).correct(load_user((parts_of(member))), run, seconds)
       redis.call('HSET', root .. 'run:' .. member, 'charged', seconds)
     end
     renewed[#renewed + 1] = 1

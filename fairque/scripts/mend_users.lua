@@ -35,10 +35,10 @@ local function mend_groups(user, lanes, ring)
     redis.call('UNLINK', root .. 'groups:' .. user.name)
   elseif user.groups then
     for group in pairs(lanes) do
-      load_group(user, group)
+      needed(groups).load(user, group)
     end
     for _, group in ipairs(ring) do
-      load_group(user, group)
+      needed(groups).load(user, group)
     end
   end
 end

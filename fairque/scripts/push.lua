@@ -15,35 +15,39 @@
 --- @include "includes/header"
 --- @include "includes/users"
 --- @include "includes/enter"
---- @include "includes/room"
 
 local size = (#ARGV - 1) / 3
 local headers = {}
-
-local function bad(index, reason)
-  return redis.error_reply('BADTASK ' .. (index - 1) .. ' ' .. reason)
-end
 
 for i = 1, size do
   local readable, header = pcall(header_of, ARGV[3 * i + 1])
   local reason = problem_of_header(readable and header)
   if reason then
-    return bad(i, reason)
+    return redis.error_reply('BADTASK ' .. (i - 1) .. ' ' .. reason)
   end
   headers[i] = header
 end
 
-local full = no_room(size)
-if full then
-  return full
+-- What only some pushes need is defined only for them.
+local function room()
+--- @include_inside "includes/room"
+  return { problem = problem_of_room }
 end
--- What only graphs need is defined only for them, since definitions cost time in every run.
-local function graph_of_push()
+
+local function graphs()
 --- @include_inside "includes/graph_push"
   return { problem = problem_of_links, defers = defers, complete = complete }
 end
 
-local graph = (opts.depends_on or opts.gate or opts.check) and graph_of_push()
+local may_be_full = opts.max_queued or opts.rest
+for i = 1, size do
+  may_be_full = may_be_full or load_user(ARGV[3 * i - 1]).policy.max_queued
+end
+local full = may_be_full and needed(room).problem(size)
+if full then
+  return full
+end
+local graph = (opts.depends_on or opts.gate or opts.check) and needed(graphs)
 local problem = graph and graph.problem(size)
 if problem then
   return problem

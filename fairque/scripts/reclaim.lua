@@ -5,7 +5,8 @@
 --- @include "includes/shard"
 --- @include "includes/users"
 --- @include "includes/lease"
---- @include "includes/end_task"
+--- @include "includes/fail_task"
+--- @include "includes/lost"
 --- @include "includes/release"
 
 local found = redis.call(
@@ -17,7 +18,7 @@ for i = 1, #found, 2 do
   expired[#expired + 1] = member
   local user, run = load_user((parts_of(member))), attempt_of(member)
   end_lease(user, member, run, expiry)
-  if not run.place or redis.call('EXISTS', root .. 'task:' .. member) == 0 then
+  if not run.claim or redis.call('EXISTS', root .. 'task:' .. member) == 0 then
     drop_lost(user, member)
   else
     local crashes = redis.call('HINCRBY', root .. 'run:' .. member, 'crashes', 1)

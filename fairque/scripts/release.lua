@@ -19,7 +19,7 @@ for i = 2, #ARGV, 3 do
     end_lease(user, member, run)
     return_to_lane(user, member, run)
     released[#released + 1], total = 1, total + 1
-  elseif holds and redis.call('ZSCORE', lane_key(name, run.group or ''), id) == run.place then
+  elseif holds and redis.call('ZSCORE', lane_key(name, run.group or ''), id) == place_in_claim(run.claim) then
     released[#released + 1] = 1 -- said twice
   else
     released[#released + 1] = 0

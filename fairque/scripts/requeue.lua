@@ -5,9 +5,8 @@
 -- Returns the state the task had; only FAILED is moved.
 --- @include "includes/shard"
 --- @include "includes/tick"
---- @include "includes/record"
 --- @include "includes/lane"
---- @include "includes/users"
+--- @include "includes/in_lane"
 --- @include "includes/locate"
 
 local member = ARGV[2]

@@ -8,7 +8,7 @@
 --- @include "includes/users"
 --- @include "includes/schedule"
 --- @include "includes/lease"
---- @include "includes/end_task"
+--- @include "includes/fail_task"
 --- @include "includes/release"
 
 -- In milliseconds. Each offer may meet a worker that does not know it again, so there must be many within the grace;

@@ -192,10 +192,7 @@ def _one_place_each(shard: Shard) -> list[str]:
             found.append(f"result:{result} without a finished task: {where.get(result)}")
     for member, places in where.items():
         run = shard.runs.get(member, {})
-        if (
-            places == ["leases"]
-            and not {"attempt", "claimed_us", "place", "worker", "started_at"} <= run.keys()
-        ):
+        if places == ["leases"] and not {"attempt", "claim", "worker", "started_at"} <= run.keys():
             found.append(f"the lease of {member!r} has no attempt: {run}")
         if places[0] in LIVE_PLACES and "finished_at" in run:
             found.append(f"{member!r} is live, and ended at {run['finished_at']}")

@@ -1,5 +1,4 @@
---- @include "includes/service"
---- @include "includes/groups"
+--- @include "includes/users"
 -- THE charge: virtual time grows by cost over weight when an attempt is dispatched; where tasks cost the time
 -- they run, an estimate is charged, and corrected as the attempt runs on and when it ends.
 local LARGEST_STEP = 1e9 -- of one charge; so weights below a billionth count as one
@@ -12,21 +11,9 @@ end
 local function charge(user, group, cost)
   local step = math.max(step_of(cost, user.policy.weight), user.v * SMALLEST_STEP)
   user.v = user.v + step
-  served(user, step)
+  needed(services).served(user, step, 1)
   if group then
     user.groups = math.max(user.groups, group.v)
     group.v = group.v + math.max(step_of(cost, 1), group.v * SMALLEST_STEP)
-  end
-end
-
--- An attempt turns out to cost `seconds`. The weight is that of the dispatch: a refund is at most the charge.
-local function correct(user, run, seconds)
-  local weight = tonumber(redis.call('HGET', root .. 'run:' .. run.member, 'weight'))
-  local step = step_of(seconds, weight) - step_of(run.charged, weight)
-  user.v = user.v + step
-  served(user, step)
-  if user.groups and run.group then
-    local group = load_group(user, run.group)
-    group.v = group.v + (step_of(seconds, 1) - step_of(run.charged, 1))
   end
 end

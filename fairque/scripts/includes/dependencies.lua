@@ -1,7 +1,7 @@
---- @include "includes/record"
+--- @include "includes/stored"
 --- @include "includes/tick"
 --- @include "includes/lane"
---- @include "includes/users"
+--- @include "includes/in_lane"
 --- @include "includes/schedule"
 --- @include "includes/edges"
 -- Dependencies, within one user. An edge stands at both of its ends:

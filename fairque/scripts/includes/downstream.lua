@@ -1,5 +1,6 @@
 --- @include "includes/dependencies"
 --- @include "includes/end_task"
+--- @include "includes/lost"
 -- What the end of a task means for those that depend on it (most scripts come here by includes/release). A script
 -- settles the edges of what it has ended, up to a limit; the tasks that have more are in `releasing`, and every
 -- claim settles some of theirs, in turn.

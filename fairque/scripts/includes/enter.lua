@@ -1,6 +1,6 @@
 --- @include "includes/record"
 --- @include "includes/lane"
---- @include "includes/groups"
+--- @include "includes/in_lane"
 --- @include "includes/schedule"
 -- When (microseconds) a new task may start. A delay counts from now, not from the tick, which is ahead after a clock has
 -- stepped back.

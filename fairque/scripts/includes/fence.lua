@@ -1,24 +1,25 @@
--- What tells an attempt from every other besides its number, as text: the place that its task had in its lane, and
--- when it was claimed, to the microsecond. The place is unlike that of any other task of the user. The moment tells
--- apart a claim that a failover has forgotten from the one that followed it, of the same task at the same place.
-local function claim_text(place, claimed_us)
-  return place .. ':' .. claimed_us
+-- What tells an attempt from every other besides its number is its claim, as text: the place that its task had in its
+-- lane, and when it was claimed, to the microsecond: `<place>:<time>`. The place is unlike that of any other task of
+-- the user. The moment tells apart a claim that a failover has forgotten from the one that followed it, of the same
+-- task at the same place. A `+` at the end says that the run has more about the attempt: `group` where its user has
+-- groups, `charged` and `weight` where tasks cost the time they run.
+local MORE = string.byte('+')
+
+-- The last attempt of a task, as the claim wrote it down.
+local function attempt_of(member)
+  local key = root .. 'run:' .. member
+  local stored = redis.call('HMGET', key, 'attempt', 'claim', 'started_at')
+  local claim = stored[2]
+  local run = { member = member, number = stored[1], claim = claim, started_at = tonumber(stored[3]) }
+  if claim and string.byte(claim, -1) == MORE then
+    local more = redis.call('HMGET', key, 'charged', 'group')
+    run.charged, run.group = tonumber(more[1]), more[2] or nil
+  end
+  return run
 end
 
--- The last attempt of a task, as the claim wrote it down. `charged` is there where tasks cost the time they run.
-local function attempt_of(member)
-  local run = redis.call(
-    'HMGET', root .. 'run:' .. member, 'attempt', 'claimed_us', 'place', 'started_at', 'charged', 'group'
-  )
-  return {
-    member = member,
-    number = run[1],
-    claim = run[2] and run[3] and claim_text(run[3], run[2]),
-    place = run[3],
-    started_at = tonumber(run[4]),
-    charged = tonumber(run[5]),
-    group = run[6] or nil, -- nil where the user had no groups when the attempt began
-  }
+local function place_in_claim(claim)
+  return string.match(claim, '^[^:]*')
 end
 
 -- The fence.

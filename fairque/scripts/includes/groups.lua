@@ -1,11 +1,8 @@
 -- Groups: the turns of a user go round its groups as the turns of the queue go round its users. `groups:<user>`
 -- is their ring. A user none of whose tasks has had a group has one lane and no such ring; then user.groups is
--- nil, else it is the largest virtual time of a group that was served.
+-- nil, else it is the largest virtual time of a group that was served. (A part that is defined when it is needed: see
+-- users.lua.)
 local MOST_IDLE = 1000 -- drained groups that are remembered, of one user: those furthest ahead
-
-local function lane_key(name, group)
-  return root .. 'lane:' .. name .. (group == '' and '' or ':' .. group)
-end
 
 local function group_floor(user)
   return tonumber(redis.call('ZRANGE', root .. 'groups:' .. user.name, 0, 0, 'WITHSCORES')[2] or user.groups)
@@ -27,25 +24,6 @@ local function load_group(user, name, ring_v)
   end
   group.is_touched = group.is_touched or not ring_v
   return group
-end
-
--- Put a task in its lane; `group` is '' for none.
-local function put_in_lane(user, group, place, id)
-  if group ~= '' and not user.groups then
-    user.groups = 0
-    load_group(user, '') -- what has no group is a group of its own from now on
-  end
-  if user.groups then
-    load_group(user, group)
-  end
-  redis.call('ZADD', lane_key(user.name, group), place, id)
-end
-
-local function take_out_of_lane(user, group, id)
-  if user.groups then
-    load_group(user, group)
-  end
-  redis.call('ZREM', lane_key(user.name, group), id)
 end
 
 -- In the ring if and only if it has ready tasks: as settle_users() does it, one level down.
@@ -81,15 +59,4 @@ local function settle_groups(user)
   if #drained > 0 then
     redis.call('ZREMRANGEBYRANK', idle, 0, -1 - MOST_IDLE)
   end
-end
-
--- How many tasks of the user are ready: only whether it is none matters.
-local function ready_of(user)
-  if user.known_groups then
-    settle_groups(user)
-  end
-  if user.groups then
-    return redis.call('ZCARD', root .. 'groups:' .. user.name)
-  end
-  return redis.call('ZCARD', root .. 'lane:' .. user.name)
 end

@@ -3,11 +3,6 @@
 -- What a task's header must be for the scripts that read it.
 local WHOLE = { 'delay', 'execute_after', 'expires_at', 'timeout', 'max_retries', 'created_at' }
 
-local function is_whole(value)
-  -- Below 9e12 a number of milliseconds is exact in microseconds.
-  return value == nil or (type(value) == 'number' and value >= 0 and value < 9e12 and value % 1 == 0)
-end
-
 -- Why it cannot be used; nothing for a sound one.
 local function problem_of_header(header)
   if type(header) ~= 'table' then
@@ -18,7 +13,9 @@ local function problem_of_header(header)
     return 'its priority is not a whole number from 1 to 6'
   end
   for _, name in ipairs(WHOLE) do
-    if not is_whole(header[name]) then
+    local value = header[name]
+    -- Below 9e12 a number of milliseconds is exact in microseconds.
+    if value ~= nil and (type(value) ~= 'number' or value < 0 or value >= 9e12 or value % 1 ~= 0) then
       return 'its ' .. name .. ' is not a whole number from 0 on'
     end
   end

@@ -1,5 +1,5 @@
---- @include "includes/record"
---- @include "includes/groups"
+--- @include "includes/stored"
+--- @include "includes/lane"
 local PLACES = {
   { 'leases', 'STARTED' },
   { 'scheduled', 'SCHEDULED' },

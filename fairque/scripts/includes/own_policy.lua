@@ -16,7 +16,7 @@ local function compile_policy(name)
   end
   local user = root .. 'user:' .. name
   if #layers > 0 then
-    redis.call('HSET', user, 'policy', cjson.encode(merge(layers)))
+    redis.call('HSET', user, 'policy', cjson.encode(needed(policies).merge(layers)))
     redis.call('ZADD', root .. 'users', 'NX', '+inf', name)
   else
     redis.call('HDEL', user, 'policy')

@@ -1,13 +1,11 @@
 -- A user's policy. Its own layers (set live, over configured) are compiled into one when they change; what they
--- leave open comes from the default.
-local POLICY = { 'weight', 'max_concurrency', 'share', 'rate', 'burst', 'max_queued', 'paused' }
-local settings = redis.call('HMGET', root .. 'settings', 'default', 'paused')
-local queue_is_paused = settings[2] ~= false
+-- leave open comes from the default. (A part that is defined when it is needed: see users.lua.)
+local FIELDS = { 'weight', 'max_concurrency', 'share', 'rate', 'burst', 'max_queued', 'paused' }
 
 -- Layers of settings as one: the first that sets a field decides, also with null, which says "no limit".
 local function merge(layers)
   local merged = {}
-  for _, name in ipairs(POLICY) do
+  for _, name in ipairs(FIELDS) do
     for _, layer in ipairs(layers) do
       if layer[name] ~= nil then
         merged[name] = layer[name]
@@ -27,16 +25,8 @@ local function policy_of(layers)
   return policy
 end
 
-local default_layer, default_policy = {}, { weight = 1 }
-
-local function use_default(text)
-  default_layer = cjson.decode(text)
-  default_policy = policy_of({ default_layer })
-end
-
-if settings[1] then
-  use_default(settings[1])
-end
+local default_layer = settings.default and cjson.decode(settings.default) or {}
+local default_policy = policy_of({ default_layer })
 
 local function effective_policy(compiled)
   return compiled and policy_of({ cjson.decode(compiled), default_layer }) or default_policy

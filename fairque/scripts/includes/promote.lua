@@ -1,6 +1,6 @@
---- @include "includes/record"
---- @include "includes/lane"
---- @include "includes/users"
+--- @include "includes/stored"
+--- @include "includes/in_lane"
+--- @include "includes/lost"
 -- Move due tasks, at most `limit`, from `scheduled` to their lanes, each at the place of its due time.
 local function promote_due(limit)
   local due = redis.call('ZRANGEBYSCORE', root .. 'scheduled', '-inf', now_us, 'WITHSCORES', 'LIMIT', 0, limit)
@@ -17,7 +17,6 @@ local function promote_due(limit)
       drop_lost(user, member)
     end
   end
-  return #due / 2
 end
 
 -- Let users back whose rate allows a task again, at most `limit`.
@@ -26,5 +25,4 @@ local function promote_throttled(limit)
   for _, name in ipairs(due) do
     load_user(name)
   end
-  return #due
 end

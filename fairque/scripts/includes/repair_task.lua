@@ -1,5 +1,5 @@
 --- @include "includes/header"
---- @include "includes/groups"
+--- @include "includes/in_lane"
 --- @include "includes/dependencies"
 -- What repair thinks of a task: whether it is where it belongs, and its run fits that. All of it follows from the
 -- task's record; a place without a record holds nothing that could run.
@@ -8,10 +8,10 @@
 local SETS = { 'finished', 'failed', 'canceled', 'leases', 'deferred', 'scheduled' }
 local HAS_ENDED = { finished = true, failed = true, canceled = true }
 local RUN_FIELDS = {
-  'attempt', 'claimed_us', 'place', 'started_at', 'finished_at', 'failures', 'crashes', 'weight', 'charged',
-  'worker', 'failure_type', 'error', 'spread', 'history',
+  'attempt', 'started_at', 'finished_at', 'failures', 'crashes', 'weight', 'charged', 'claim', 'worker',
+  'failure_type', 'error', 'spread', 'history',
 }
-local WHOLE_FIELDS, NUMBERS = 7, 9 -- how many of them, from the first on
+local WHOLE_FIELDS, NUMBERS = 5, 7 -- how many of them, from the first on
 local LARGEST = 2 ^ 53
 
 -- What the scripts' times and places are: whole, and exact in a double.
@@ -32,6 +32,10 @@ local function run_of(member)
     if stored[i] and not fits(stored[i], i) then
       run[field], garbage[#garbage + 1] = nil, field
     end
+  end
+  run.place = tonumber(string.match(run.claim or '', '^(%-?%d+):%d+%+?$'))
+  if run.claim and not is_exact(run.place) then
+    run.claim, run.place, garbage[#garbage + 1] = nil, nil, 'claim'
   end
   if run.charged and not run.weight then
     run.charged, garbage[#garbage + 1] = nil, 'charged'
@@ -121,7 +125,7 @@ local function belongs(task)
   if not task.header then
     return 'failed', kept_until(task, 'failed') -- no script could read it, and one of many would fail for it
   end
-  if sets.leases and run.attempt and run.claimed_us and run.place then
+  if sets.leases and run.attempt and run.claim then
     return 'leases', is_exact(sets.leases) and sets.leases or now + opts.lease_ms
   end
   local start = task.places == 0 and not run.attempt and start_of(task.header) or 0
@@ -133,7 +137,7 @@ local function belongs(task)
   if is_exact(due) and (sets.scheduled or due > now_us) then
     return 'scheduled', due
   end
-  local at = task.lanes[task.own] or select(2, next(task.lanes)) or tonumber(run.place)
+  local at = task.lanes[task.own] or select(2, next(task.lanes)) or run.place
   return 'lane', is_exact(at or nil) and at or nil
 end
 

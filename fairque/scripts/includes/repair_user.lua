@@ -104,8 +104,8 @@ local function is_policy_right(name)
   for i = 2, 3 do
     layers[#layers + 1] = stored[i] and cjson.decode(stored[i]) or nil
   end
-  local expected, actual = merge(layers), text and cjson.decode(text)
-  for _, field in ipairs(POLICY) do
+  local expected, actual = needed(policies).merge(layers), text and cjson.decode(text)
+  for _, field in ipairs(needed(policies).fields) do
     if not actual or expected[field] ~= actual[field] then
       return false
     end
@@ -144,7 +144,7 @@ local function is_in_its_ring(user, ready)
     return false
   end
   local is_capped = policy.max_concurrency and user.in_flight >= policy.max_concurrency
-  local is_eligible, due = eligible(user, ready)
+  local is_eligible, due = eligible(user, ready > 0)
   if until_when and ready > 0 and policy.rate and not policy.paused and not is_capped then
     return not user.ring_v and is_number(until_when) and tonumber(until_when) <= (due or now)
   end

@@ -1,7 +1,6 @@
---- @include "includes/users"
 --- @include "includes/waiting"
 -- Whether a push fits under the limits of its users and of the queue. Only where it may not fit are the tasks
--- looked at that are known already.
+-- looked at that are known already. (A part of push that is defined when it is needed.)
 
 local function is_known(index)
   return redis.call('EXISTS', root .. 'task:' .. ARGV[3 * index - 1] .. ':' .. ARGV[3 * index]) == 1
@@ -59,7 +58,7 @@ local function is_limited(size, rest)
     end
   end
   for name in pairs(rest) do
-    if effective_policy(redis.call('HGET', root .. 'user:' .. name, 'policy') or nil).max_queued then
+    if needed(policies).of(redis.call('HGET', root .. 'user:' .. name, 'policy')).max_queued then
       return true
     end
   end
@@ -67,7 +66,7 @@ local function is_limited(size, rest)
 end
 
 -- The error of a push that does not fit; nothing for one that does.
-local function no_room(size)
+local function problem_of_room(size)
   local rest = opts.rest or {}
   if not is_limited(size, rest) or not over_limit(size, rest, false) then
     return nil

@@ -1,43 +1,48 @@
 -- Service received in the running minute, for Jain's index (R. Jain, D. Chiu, W. Hawe, DEC-TR-301, 1984): each
--- user's, weighted, in its record; and of all of them what the index is made of, so that reading it needs no
--- scan. A user that is in the ring and was not served counts with nothing.
+-- user's, weighted, in its record (`service`, as "<minute>:<service>"); and of all of them what the index is made
+-- of, so that reading it needs no scan. A user that is in the ring and was not served counts with nothing. (A part
+-- that is defined when it is needed: see users.lua.)
 local MINUTE_MS, KEPT_MS = 60000, 180000
 local minute = math.floor(now / MINUTE_MS)
-local minute_fields = { 'users', 'sum', 'squares', 'ring', 'starts' }
 local served_now = { users = 0, sum = 0, squares = 0, ring = 0, starts = 0 } -- what this script adds
 
--- In the record as "<minute>:<service>"; nil if it was not served in this minute.
-local function service_from(text)
-  local at, service = string.match(text or '', '^(%d+):(.*)$')
-  return tonumber(at) == minute and tonumber(service) or nil
+-- What the user received in this minute; false if it was not served.
+local function received(user)
+  if user.received == nil then
+    local at, service = string.match(user.service or '', '^(%d+):(.*)$')
+    user.received = tonumber(at) == minute and tonumber(service) or false
+    user.is_counted = user.received and user.was_in_ring
+  end
+  return user.received
 end
 
-local function service_text(service)
-  return string.format('%d:%.17g', minute, service)
-end
-
-local function served(user, step)
-  if not user.service then
-    user.service = 0
+local function served(user, step, starts)
+  local before = received(user)
+  if not before then
+    before = 0
     served_now.users = served_now.users + 1
   end
-  local before, after = user.service, math.max(0, user.service + step)
+  local after = math.max(0, before + step)
   served_now.sum = served_now.sum + after - before
   served_now.squares = served_now.squares + after * after - before * before
-  user.service = after
+  served_now.starts = served_now.starts + starts
+  user.received = after
 end
 
 -- Of those in the ring, count the ones that have been served in this minute.
-local function count_in_ring(user)
-  local is_counted = user.service ~= nil and user.ring_v ~= nil
+local function settle_service(user)
+  local is_counted = received(user) and user.ring_v ~= nil
   if is_counted ~= user.is_counted then
     served_now.ring = served_now.ring + (is_counted and 1 or -1)
     user.is_counted = is_counted
   end
+  if user.received then
+    user.service = string.format('%d:%.17g', minute, user.received)
+  end
 end
 
 local function begin_minute(key)
-  redis.call('HSET', key, 'users', 0, 'since', now)
+  redis.call('HSET', key, 'users', 0, 'sum', 0, 'squares', 0, 'ring', 0, 'starts', 0, 'since', now)
   redis.call('PEXPIRE', key, KEPT_MS)
   local last = root .. 'service:' .. string.format('%d', minute - 1)
   local in_ring = redis.call('HGET', last, 'ring')
@@ -51,12 +56,18 @@ local function save_service()
     return
   end
   local key = root .. 'service:' .. string.format('%d', minute)
-  local known = redis.call('HMGET', key, unpack(minute_fields))
+  local names = { 'users' }
+  for name, by in pairs(served_now) do
+    if by ~= 0 and name ~= 'users' then
+      names[#names + 1] = name
+    end
+  end
+  local known = redis.call('HMGET', key, unpack(names))
   if not known[1] then
     begin_minute(key)
   end
   local values = {}
-  for i, name in ipairs(minute_fields) do
+  for i, name in ipairs(names) do
     values[2 * i - 1], values[2 * i] = name, (tonumber(known[i]) or 0) + served_now[name]
     served_now[name] = 0
   end

@@ -23,6 +23,18 @@ local function count(name, by)
   end
 end
 
+-- Definitions cost time in every run, and most runs need few of them. So a part of a script that only some runs need
+-- (policies, groups, rates, …) is a function that defines it and returns what others may call: `needed(part).name(…)`.
+local defined = {} -- parts that this run has needed
+local function needed(part)
+  local functions = defined[part]
+  if not functions then
+    functions = part()
+    defined[part] = functions
+  end
+  return functions
+end
+
 -- All functions of a script use what stands above. Lua looks for a local that a new function captures among all
 -- captured ones, newest first, which for the oldest of them takes long. From inside of a function they are found
 -- at once, and a script of many small functions begins in two thirds of the time.

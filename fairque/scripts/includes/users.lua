@@ -1,8 +1,4 @@
---- @include "includes/policy"
---- @include "includes/eligible"
---- @include "includes/groups"
---- @include "includes/service"
---- @include "includes/waits"
+--- @include "includes/lane"
 --- @include "includes/wake"
 -- The users a script touches: each is loaded once, changed in memory, and what changed is written by
 -- settle_users().
@@ -14,7 +10,34 @@ local RECORD = {
   'v', 'in_flight', 'live', 'scheduled', 'deferred', 'full_at', 'throttled', 'served', 'busy_ms',
   'groups', 'service', 'policy',
 }
-local GROUPS, SERVICE, POLICY_TEXT = 10, 11, 12
+local GROUPS, SERVICE, POLICY = 10, 11, 12
+local PLAIN_POLICY = { weight = 1 }
+local queue_settings = redis.call('HMGET', root .. 'settings', 'default', 'paused')
+local queue_is_paused = queue_settings[2] ~= false
+local settings = { default = queue_settings[1] ~= '{}' and queue_settings[1] } -- nothing where it says nothing
+
+-- What only some users have is defined only for them.
+local function policies()
+--- @include_inside "includes/policy"
+  return { of = effective_policy, merge = merge, fields = FIELDS }
+end
+
+local function groups()
+--- @include_inside "includes/groups"
+  return { load = load_group, settle = settle_groups }
+end
+
+local function rates()
+--- @include_inside "includes/rate"
+  return { usable_from = usable_from, use_token = use_token, settle = settle_throttled }
+end
+
+local function services()
+--- @include_inside "includes/service"
+  return { served = served, settle = settle_service, save = save_service }
+end
+
+--- @include "includes/eligible"
 
 -- `ring_v` is the user's score in the ring where the caller has read it already.
 local function load_user(name, ring_v)
@@ -27,12 +50,14 @@ local function load_user(name, ring_v)
     stored[i] = tonumber(stored[i]) or 0
   end
   stored[GROUPS] = tonumber(stored[GROUPS]) -- nil where no task of the user has had a group
+  stored[SERVICE] = stored[SERVICE] or nil
+  local compiled = stored[POLICY] or nil
   ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'ring', name)) -- nil while not in the ring
-  local service = service_from(stored[SERVICE])
   user = {
     name = name,
     stored = stored,
     ring_v = ring_v,
+    was_in_ring = ring_v ~= nil,
     v = ring_v or stored[1],
     in_flight = stored[2],
     live = stored[3],
@@ -43,61 +68,33 @@ local function load_user(name, ring_v)
     served = stored[8],
     busy_ms = stored[9],
     groups = stored[GROUPS],
-    service = service,
-    compiled = stored[POLICY_TEXT] or nil,
-    policy = effective_policy(stored[POLICY_TEXT]),
+    service = stored[SERVICE],
+    compiled = compiled,
+    policy = (compiled or settings.default) and needed(policies).of(compiled) or PLAIN_POLICY,
     was_live = stored[3],
-    is_counted = service ~= nil and ring_v ~= nil,
     starts = 0, -- by this script
   }
   users[name] = user
   return user
 end
 
-local function save_user(user)
-  local stored, changed = user.stored, {}
-  for i = 1, GROUPS do
-    local value = user[RECORD[i]]
-    if value ~= stored[i] then
-      changed[#changed + 1], changed[#changed + 2] = RECORD[i], value
-      stored[i] = value
-    end
+-- Whether tasks of the user are ready. A script that has changed its lane may know it: `is_ready`.
+local function has_ready(user)
+  if user.known_groups then
+    needed(groups).settle(user)
   end
-  local service = user.service and service_text(user.service)
-  if service and service ~= stored[SERVICE] then
-    changed[#changed + 1], changed[#changed + 2] = 'service', service
-    stored[SERVICE] = service
+  if user.groups then
+    return redis.call('EXISTS', root .. 'groups:' .. user.name) == 1
   end
-  if changed[1] then
-    redis.call('HSET', root .. 'user:' .. user.name, unpack(changed))
+  if user.is_ready == nil then
+    return redis.call('EXISTS', lane_key(user.name, '')) == 1
   end
+  return user.is_ready
 end
 
--- The index of users: 0 while one has live tasks, else since when it has none; one with a policy stays.
-local function index_user(user)
-  if user.live > 0 and user.was_live <= 0 then
-    redis.call('ZADD', root .. 'users', 0, user.name)
-  elseif user.live <= 0 and user.was_live > 0 then
-    redis.call('ZADD', root .. 'users', user.compiled and '+inf' or now, user.name)
-  end
-  user.was_live = user.live
-end
-
--- A task whose record is gone (evicted, or deleted by hand) cannot run: it is dropped and counted.
-local function drop_lost(user, member)
-  redis.call('UNLINK', root .. 'run:' .. member, root .. 'blockers:' .. member)
-  ended[#ended + 1] = member
-  user.live = user.live - 1
-  count('lost', 1)
-end
-
--- The virtual time at which a user enters: the smallest in the ring, or where it is empty the largest served.
-local function ring_floor()
-  local first = redis.call('ZRANGE', root .. 'ring', 0, 0, 'WITHSCORES')
-  return tonumber(first[2] or redis.call('HGET', root .. 'clock', 'floor') or 0)
-end
-
-local function settle_in_ring(user, floor)
+-- In the ring if eligible; and in the index of users: with 0 while it has live tasks, else with the time since when it
+-- has none; one with a policy stays.
+local function settle_sets(user, floor)
   if user.eligible then
     if not user.ring_v then
       user.v = math.max(user.v, floor) -- idling earns no credit, draining forgives no debt
@@ -110,25 +107,25 @@ local function settle_in_ring(user, floor)
     redis.call('ZREM', root .. 'ring', user.name)
     user.ring_v = nil
   end
+  if user.live > 0 and user.was_live <= 0 then
+    redis.call('ZADD', root .. 'users', 0, user.name)
+  elseif user.live <= 0 and user.was_live > 0 then
+    redis.call('ZADD', root .. 'users', user.compiled and '+inf' or now, user.name)
+  end
+  user.was_live = user.live
 end
 
--- In `throttled` while nothing but its rate holds the user back. An idle worker sleeps until the first of them
--- comes back, so a new first one wakes it, and so does a new time of the first.
-local function settle_throttled(user)
-  if user.due then
-    local is_changed = redis.call('ZADD', root .. 'throttled', 'CH', user.due, user.name) == 1
-    if is_changed and redis.call('ZRANK', root .. 'throttled', user.name) == 0 then
-      wake()
+local function save_user(user)
+  local stored, changed = user.stored, {}
+  for i = 1, SERVICE do
+    local value = user[RECORD[i]]
+    if value ~= stored[i] then
+      changed[#changed + 1], changed[#changed + 2] = RECORD[i], value
+      stored[i] = value
     end
-    if user.throttled == 0 then
-      user.throttled = now
-    end
-  elseif user.throttled > 0 then
-    local due = tonumber(redis.call('ZSCORE', root .. 'throttled', user.name)) or now
-    local till = math.min(now, math.ceil(due)) -- from then on nobody came to let it back
-    redis.call('ZREM', root .. 'throttled', user.name)
-    redis.call('HINCRBY', root .. 'user:' .. user.name, 'throttled_ms', math.max(0, till - user.throttled))
-    user.throttled = 0
+  end
+  if changed[1] then
+    redis.call('HSET', root .. 'user:' .. user.name, unpack(changed))
   end
 end
 
@@ -136,23 +133,27 @@ end
 local function settle_users()
   local entering = false
   for _, user in pairs(users) do
-    user.eligible, user.due = eligible(user, ready_of(user))
+    user.eligible, user.due = eligible(user, has_ready(user))
     entering = entering or (user.eligible and not user.ring_v)
   end
-  local floor = entering and ring_floor() -- before any write, so that no order of users matters
+  -- The virtual time at which users enter: the smallest in the ring, or where it is empty the largest served. It is
+  -- read before any write, so that no order of users matters.
+  local first = entering and redis.call('ZRANGE', root .. 'ring', 0, 0, 'WITHSCORES')
+  local floor = entering and tonumber(first[2] or redis.call('HGET', root .. 'clock', 'floor') or 0)
   for _, user in pairs(users) do
-    settle_in_ring(user, floor)
+    settle_sets(user, floor)
     if user.due or user.throttled > 0 then
-      settle_throttled(user)
+      needed(rates).settle(user)
     end
-    count_in_ring(user)
-    if user.waits then
-      save_waits(user)
+    if user.received ~= nil or (user.service and user.was_in_ring ~= (user.ring_v ~= nil)) then
+      needed(services).settle(user)
     end
+    user.was_in_ring = user.ring_v ~= nil
     save_user(user)
-    index_user(user)
   end
-  save_service()
+  if defined[services] then
+    defined[services].save()
+  end
   if entering and not queue_is_paused then
     wake()
   end

@@ -6,13 +6,8 @@ local function waits_key(name, periods_ago)
   return root .. 'waits:' .. name .. ':' .. string.format('%d', math.floor(now / PERIOD_MS) - periods_ago)
 end
 
-local function bucket_of(wait)
-  return wait < 1 and 0 or math.floor(4 * math.log(wait) / math.log(2)) + 1
-end
-
 local function waited(user, wait)
-  local bucket = bucket_of(wait)
-  user.waits = user.waits or {}
+  local bucket = wait < 1 and 0 or math.floor(4 * math.log(wait) / math.log(2)) + 1
   user.waits[bucket] = (user.waits[bucket] or 0) + 1
 end
 
@@ -23,5 +18,4 @@ local function save_waits(user)
       redis.call('PEXPIRE', key, 2 * PERIOD_MS)
     end
   end
-  user.waits = nil
 end
