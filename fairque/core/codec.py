@@ -45,7 +45,7 @@ class CustomUnion:
     members: tuple[Any, ...]
 
 
-_PLAIN = (str, int, float, bool, bytes)  # values of these types are meant as they are
+PLAIN = (str, int, float, bool, bytes)  # values of these types are meant as they are
 
 _json = msgspec.json.Encoder(enc_hook=_plain)
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_plain)
@@ -242,7 +242,7 @@ def convert_union(value: Any, members: Sequence[Any], what: str) -> Any:
     """
     for member in members:
         # A value of a plain type is meant as it is; None is nobody else.
-        if (member is type(value) and member in _PLAIN) or (member is type(None) and value is None):
+        if (member is type(value) and member in PLAIN) or (member is type(None) and value is None):
             return value
     problems = []
     for member in members:
@@ -254,7 +254,7 @@ def convert_union(value: Any, members: Sequence[Any], what: str) -> Any:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    return type(value) is annotation and annotation in _PLAIN
+    return type(value) is annotation and annotation in PLAIN
 
 
 def _build(annotation: type, value: Any) -> Any:
