@@ -45,6 +45,7 @@ class CustomUnion:
     members: tuple[Any, ...]
 
 
+_FINITE = frozenset({str, int, bool, bytes, type(None)})
 PLAIN = (str, int, float, bool, bytes)  # values of these types are meant as they are
 
 _json = msgspec.json.Encoder(enc_hook=_plain)
@@ -112,7 +113,7 @@ def _encode(value: Any, codec: Codec) -> bytes:
     if codec == "json":
         data = _json.encode(value)
         # msgspec writes NaN and infinities as null, which would change the value on its way.
-        if b"null" in data:
+        if b"null" in data and value is not None:
             _refuse_non_finite(value)
         return data
     if codec == "msgpack":
@@ -134,6 +135,8 @@ class _Pickler(pickle.Pickler):
 
 
 def _refuse_non_finite(value: Any) -> None:
+    if type(value) in _FINITE:
+        return
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} has no JSON form; use None or a string")
     if isinstance(value, Mapping):

@@ -33,7 +33,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-__all__ = ["LIVE", "TERMINAL", "Header", "Priority", "Task", "TaskState", "decode_task", "encode_task"]
+__all__ = [
+    "LIVE",
+    "TERMINAL",
+    "Header",
+    "Priority",
+    "Task",
+    "TaskState",
+    "decode_record",
+    "decode_task",
+    "encode_task",
+]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -481,17 +491,23 @@ def encode_task(
     return encode_header(header) + b"\n" + body
 
 
+def decode_record(record: bytes) -> tuple[Header, bytes, str | None]:
+    """Of a wire form the header, the body, and what is wrong with it.
+
+    Whoever claimed it must be able to fail it: one bad record may not stop the others' work.
+    """
+    head, _, body = record.partition(b"\n")
+    try:
+        return decode_header(head), body, None
+    except msgspec.MsgspecError as error:
+        return Header(), body, f"the record of the task cannot be read: {error}"
+
+
 def decode_task(
     record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, unpickle: bool = False
 ) -> Task[Any]:
     """The task of a wire form. The body stays encoded until it is asked for."""
-    head, _, body = record.partition(b"\n")
-    header, defect = Header(), None
-    try:
-        header = decode_header(head)
-    except msgspec.MsgspecError as error:
-        # Whoever claimed it must be able to fail it: one bad record may not stop the others' work.
-        defect = f"the record of the task cannot be read: {error}"
+    header, body, defect = decode_record(record)
     return Task(
         task_id=task_id,
         user_id=user_id,

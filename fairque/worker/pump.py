@@ -284,9 +284,7 @@ class Pump:
         outcomes: Sequence[bool | Exception]
         outcomes = [reply] * len(finished) if isinstance(reply, Exception) else reply
         open_still = [
-            ended
-            for ended, held in zip(finished, outcomes, strict=True)
-            if not self._is_settled(ended.task, held)
+            ended for ended, held in zip(finished, outcomes, strict=True) if not self._is_settled(ended, held)
         ]
         self._finished[: len(finished)] = open_still
 
@@ -294,7 +292,7 @@ class Pump:
         self, failed: tuple[Outcome, Call[TaskState | None]], reply: TaskState | Exception | None
     ) -> None:
         ended, _ = failed
-        if self._is_settled(ended.task, reply if isinstance(reply, Exception) else reply is not None):
+        if self._is_settled(ended, reply if isinstance(reply, Exception) else reply is not None):
             self._failed.remove(failed)
             if isinstance(reply, TaskState):
                 _log_failure(ended, reply)
@@ -312,23 +310,26 @@ class Pump:
             claim_id=claims.answered,
         )
 
-    def _is_settled(self, task: Task[Any], held: bool | Exception) -> bool:
+    def _is_settled(self, ended: Outcome, held: bool | Exception) -> bool:
         """Whether the server has said its last word on an attempt; if not, the next trip asks again."""
         if isinstance(held, ServerError) and not isinstance(held, ScriptError):
             return False
-        self.heart.remove(task)
+        self.heart.remove(ended.key)
         if self._burst:
             self._turns.stir_all()  # it may have scheduled a retry, or pushed something
         if isinstance(held, Exception):
             logger.error(
-                "the outcome of task %r of user %r was refused: %s", task.task_id, task.user_id, held
+                "the outcome of task %r of user %r was refused: %s",
+                ended.task.task_id,
+                ended.task.user_id,
+                held,
             )
         elif not held:
             logger.warning(
                 "task %r of user %r: attempt %d had lost its lease, its outcome was dropped",
-                task.task_id,
-                task.user_id,
-                task.attempt,
+                ended.task.task_id,
+                ended.task.user_id,
+                ended.task.attempt,
             )
         return True
 
