@@ -186,19 +186,20 @@ class Task(
         name: str | None = None,
     ) -> Task[R_co]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
-        changes = header_changes(
-            priority=priority,
-            delay=delay,
-            execute_after=execute_after,
-            expires_at=expires_at,
-            max_retries=max_retries,
-            timeout=timeout,
-            group=group,
-            on_upstream_failure=on_upstream_failure,
-            step=name,
-        )
         fields: dict[str, Any] = {}
-        if changes:
+        in_header = (priority, delay, execute_after, expires_at, max_retries, timeout, group, name)
+        if on_upstream_failure is not None or in_header.count(None) < len(in_header):
+            changes = header_changes(
+                priority=priority,
+                delay=delay,
+                execute_after=execute_after,
+                expires_at=expires_at,
+                max_retries=max_retries,
+                timeout=timeout,
+                group=group,
+                on_upstream_failure=on_upstream_failure,
+                step=name,
+            )
             fields["header"] = msgspec.structs.replace(self.header, **changes)
         if user_id is not None:
             fields["user_id"] = check_id(user_id, "user_id")
