@@ -49,13 +49,16 @@ class TaskThreads:
         self._loop = asyncio.get_running_loop()
         self._threads = 0
         self._closed = False
-        self.renew_after_fork()
-        self._left_behind = False
+        self._is_inherited = False  # by the child of a fork
+        self._begin()
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
         """What waits is the parent's to do."""
-        self._left_behind = True
+        self._is_inherited = True
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()  # of what follows
         self._waiting: deque[_Job] = deque()
         self._unfinished = 0  # jobs that wait or run, also those that nobody waits for any more
@@ -138,7 +141,7 @@ class TaskThreads:
 
     def _tell(self, end: _End) -> bool:
         """Hand an end to the loop: False where there is none any more."""
-        if self._left_behind:
+        if self._is_inherited:
             _leave_the_parents_thread()
         with self._lock:
             self._unfinished -= 1
