@@ -21,9 +21,10 @@ from typing import (
 import msgspec
 
 from fairque.core.exceptions import ScheduleValidationError, TaskValidationError
-from fairque.core.function import AsyncTaskFunction, Executor, TaskFunction, check_pulled, function_name
+from fairque.core.function import AsyncTaskFunction, Executor, TaskFunction, function_name
 from fairque.core.header import Header, Priority
 from fairque.core.models import Task
+from fairque.core.plan import check_pulled
 from fairque.core.registry import registry
 from fairque.core.retry import ExceptionTypes, RetryPolicy
 from fairque.core.units import Seconds, to_seconds

@@ -45,7 +45,8 @@ class CustomUnion:
     members: tuple[Any, ...]
 
 
-_PLAIN = (str, int, float, bool, bytes)  # values of these types are meant as they are
+_FINITE = frozenset({str, int, bool, bytes, type(None)})
+PLAIN = (str, int, float, bool, bytes)  # values of these types are meant as they are
 
 _json = msgspec.json.Encoder(enc_hook=_plain)
 _msgpack = msgspec.msgpack.Encoder(enc_hook=_plain)
@@ -112,7 +113,7 @@ def _encode(value: Any, codec: Codec) -> bytes:
     if codec == "json":
         data = _json.encode(value)
         # msgspec writes NaN and infinities as null, which would change the value on its way.
-        if b"null" in data:
+        if b"null" in data and value is not None:
             _refuse_non_finite(value)
         return data
     if codec == "msgpack":
@@ -134,6 +135,8 @@ class _Pickler(pickle.Pickler):
 
 
 def _refuse_non_finite(value: Any) -> None:
+    if type(value) in _FINITE:
+        return
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value!r} has no JSON form; use None or a string")
     if isinstance(value, Mapping):
@@ -242,7 +245,7 @@ def convert_union(value: Any, members: Sequence[Any], what: str) -> Any:
     """
     for member in members:
         # A value of a plain type is meant as it is; None is nobody else.
-        if (member is type(value) and member in _PLAIN) or (member is type(None) and value is None):
+        if (member is type(value) and member in PLAIN) or (member is type(None) and value is None):
             return value
     problems = []
     for member in members:
@@ -254,7 +257,7 @@ def convert_union(value: Any, members: Sequence[Any], what: str) -> Any:
 
 
 def _fits(value: Any, annotation: Any) -> bool:
-    return type(value) is annotation and annotation in _PLAIN
+    return type(value) is annotation and annotation in PLAIN
 
 
 def _build(annotation: type, value: Any) -> Any:

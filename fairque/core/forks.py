@@ -26,20 +26,24 @@ def renew_in_children(owner: Renewed) -> None:
 
 
 class Lock:
-    """A lock that is free in a child, whichever of the parent's threads held it."""
+    """A lock that is free in a child, whichever of the parent's threads held it.
+
+    Attributes:
+        now: The lock of this process, for whoever takes it so often that every call counts.
+    """
 
     def __init__(self) -> None:
         self.renew_after_fork()
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self.now = threading.Lock()
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.now.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self.now.release()
 
 
 def leave_behind(*belongings: object) -> None:

@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import inspect
 import sys
-from dataclasses import dataclass
 from functools import cached_property, update_wrapper
-from types import UnionType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Generic,
-    Literal,
-    ParamSpec,
-    TypeAlias,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
-import msgspec
-
-from fairque.core import codec
 from fairque.core.composable import Composable
 from fairque.core.context import TaskContext
-from fairque.core.exceptions import DecodeError, ScheduleValidationError, TaskValidationError
+from fairque.core.exceptions import ScheduleValidationError, TaskValidationError
 from fairque.core.ids import new_id
 from fairque.core.models import Task
 from fairque.core.outputs import Output
+from fairque.core.plan import Fitted, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -43,31 +27,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Executor: TypeAlias = Literal["thread", "process"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What the signature says, worked out once: annotations are resolved at first use, not at import."""
-
-    whole: inspect.Signature
-    signature: inspect.Signature  # without the context's parameter
-    annotations: dict[str, Any]
-    returns: Any
-    context_parameter: str | None
-
-    def given(self, args: tuple[Any, ...], kwargs: dict[str, Any], *, optional: Iterable[str]) -> set[str]:
-        """The parameters that a call gives, which must be all that are required but for the optional ones."""
-        given = set(self.signature.bind_partial(*args, **kwargs).arguments)
-        for name, parameter in self.signature.parameters.items():
-            is_required = parameter.default is parameter.empty and parameter.kind not in _VARIADIC
-            if is_required and name not in given and name not in optional:
-                pulled = ", ".join(map(repr, sorted(set(optional) & given)))
-                hint = f"; {pulled} was given and is not pulled: give the others by keyword" if pulled else ""
-                raise TypeError(f"missing a required argument: {name!r}{hint}")
-        return given
-
-
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class TaskFunction(Generic[P, R]):
@@ -142,7 +101,7 @@ class TaskFunction(Generic[P, R]):
                     f"an argument of {self.name} is {what} itself: pass its .output, which is its result"
                 )
         if not self.pull:
-            plan.signature.bind(*args, **kwargs)
+            plan.check(args, kwargs)
             return Task(task_id=new_id(), header=self.header, arguments=(args, kwargs), returns=plan.returns)
         given = plan.given(args, kwargs, optional=self.pull)
         pulls = tuple((parameter, step) for parameter, step in self.pull.items() if parameter not in given)
@@ -178,7 +137,8 @@ class TaskFunction(Generic[P, R]):
         if context is None or context in kwargs or (args and isinstance(args[0], TaskContext)):
             return self.function(*args, **kwargs)  # type: ignore[no-any-return]
         bound = plan.signature.bind(*args, **kwargs)
-        return self.invoke(bound, TaskContext(user_id="local", task_id="local"))  # type: ignore[no-any-return]
+        local = TaskContext(user_id="local", task_id="local")
+        return self.invoke(Fitted(bound.args, bound.kwargs), local)  # type: ignore[no-any-return]
 
     def scheduled(self) -> Schedule | None:
         """The schedule that `@task(cron=…)` declares, under the function's name; None without one.
@@ -210,62 +170,24 @@ class TaskFunction(Generic[P, R]):
         """The names of its parameters, in order."""
         return list(self._plan.signature.parameters)
 
-    def fit(self, args: list[Any], kwargs: dict[str, Any]) -> inspect.BoundArguments:
+    def fit(self, args: list[Any], kwargs: dict[str, Any]) -> Fitted:
         """Convert decoded arguments to the annotations.
 
         Raises:
             DecodeError: The arguments do not fit the signature or the annotations.
         """
-        plan = self._plan
-        try:
-            bound = plan.signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise DecodeError(f"the arguments do not fit {self.name}: {error}") from error
-        for parameter in plan.signature.parameters.values():
-            if parameter.name not in bound.arguments or parameter.name not in plan.annotations:
-                continue
-            value, annotation = bound.arguments[parameter.name], plan.annotations[parameter.name]
-            what = f"argument {parameter.name!r} of {self.name}"
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                fitted: Any = tuple(codec.convert(item, annotation, what) for item in value)
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                fitted = {key: codec.convert(item, annotation, what) for key, item in value.items()}
-            else:
-                fitted = codec.convert(value, annotation, what)
-            bound.arguments[parameter.name] = fitted
-        return bound
+        return self._plan.fit(args, kwargs)
 
-    def invoke(self, bound: inspect.BoundArguments, context: TaskContext) -> Any:
+    def invoke(self, fitted: Fitted, context: TaskContext) -> Any:
         """Call the function with fitted arguments; an `async def` gives its coroutine."""
-        name = self._plan.context_parameter
-        if name is None:
-            return self.function(*bound.args, **bound.kwargs)
-        arguments = {**bound.arguments, name: context}
-        whole = self._plan.whole
-        given = inspect.BoundArguments(
-            whole, {known: arguments[known] for known in whole.parameters if known in arguments}
-        )
-        return self.function(*given.args, **given.kwargs)
+        plan = self._plan
+        if plan.context_parameter is not None:
+            fitted = plan.with_context(fitted, context)
+        return self.function(*fitted.args, **fitted.kwargs)
 
     @cached_property
-    def _plan(self) -> _Plan:
-        signature = inspect.signature(self.function)
-        annotations = annotations_of(self.function)
-        returns = annotations.pop("return", Any)
-        contexts = [name for name, hint in annotations.items() if _is_context(hint)]
-        if len(contexts) > 1:
-            raise TaskValidationError(f"{self.name} has more than one TaskContext parameter: {contexts}")
-        for name in contexts:
-            del annotations[name]
-        parameters = [p for p in signature.parameters.values() if p.name not in contexts]
-        check_pulled(self.name, parameters, self.pull)
-        return _Plan(
-            whole=signature,
-            signature=signature.replace(parameters=parameters),
-            annotations=annotations,
-            returns=returns,
-            context_parameter=contexts[0] if contexts else None,
-        )
+    def _plan(self) -> Plan:
+        return Plan(self.name, self.function, self.pull)
 
 
 class AsyncTaskFunction(TaskFunction[P, R]):
@@ -274,20 +196,6 @@ class AsyncTaskFunction(TaskFunction[P, R]):
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Awaitable[R]:  # type: ignore[override]
         """Run the body here and now, without a queue: `await f.call(…)`."""
         return super().call(*args, **kwargs)  # type: ignore[return-value]
-
-
-def check_pulled(name: str, parameters: Iterable[inspect.Parameter], pull: Mapping[str, str]) -> None:
-    """See to it that each parameter that is pulled can be given by its name.
-
-    Raises:
-        TaskValidationError: One cannot.
-    """
-    by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    if not pull.keys() <= by_name:
-        raise TaskValidationError(
-            f"{name} pulls into {sorted(pull.keys() - by_name)}, and has no such parameters that are given "
-            "by name: pull names the parameter first, then the step, as in pull={'rows': 'extract'}"
-        )
 
 
 def _registered(name: str) -> TaskFunction[..., Any]:
@@ -312,44 +220,3 @@ def function_name(function: Callable[..., Any]) -> str:
         elif file is not None:
             module = file.rpartition("/")[2].removesuffix(".py")
     return f"{module}:{function.__qualname__}"
-
-
-def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of a function's parameters and of its `return`, as `codec.convert` takes them."""
-    return {name: _supported(hint) for name, hint in _hints(function).items()}
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except Exception:  # noqa: BLE001 - an annotation may be any expression and fail in any way
-        return {name: _hint(function, name) for name in getattr(function, "__annotations__", {})}
-
-
-def _hint(function: Callable[..., Any], name: str) -> Any:
-    """One annotation by itself: where it cannot be resolved at run time, the value is left as it is."""
-
-    def probe() -> None: ...
-
-    probe.__annotations__ = {name: function.__annotations__[name]}
-    try:
-        return get_type_hints(probe, globalns=getattr(inspect.unwrap(function), "__globals__", {}))[name]
-    except Exception:  # noqa: BLE001 - as above
-        return Any
-
-
-def _is_context(hint: Any) -> bool:
-    return hint is TaskContext or TaskContext in get_args(hint)
-
-
-def _supported(hint: Any) -> Any:
-    """The hint, or Any where msgspec has no conversion for it (callables, type variables and the like)."""
-    if hint is Any or hint is type(None):
-        return hint
-    try:
-        msgspec.json.Decoder(hint)
-    except (TypeError, RecursionError, NameError):
-        if get_origin(hint) in (Union, UnionType) and not _is_context(hint):
-            return codec.CustomUnion(tuple(_supported(member) for member in get_args(hint)))
-        return hint if isinstance(hint, type) or _is_context(hint) else Any
-    return hint

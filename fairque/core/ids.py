@@ -10,6 +10,9 @@ from fairque.core.forks import Lock
 _lock = Lock()
 _last = 0
 
+_VARIANT = 1 << 63  # of the last 64 bits the first two are 10
+_TAIL = (1 << 62) - 1
+
 
 def new_id() -> str:
     """A UUIDv7 in its text form. Ids of one process sort in the order they were made.
@@ -20,8 +23,8 @@ def new_id() -> str:
     global _last  # noqa: PLW0603 - the one thing that makes ids of a process ordered
     nanoseconds = time.time_ns()
     ticks = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000) * 4096 // 1_000_000
-    with _lock:
+    with _lock.now:
         _last = ticks = max(ticks, _last + 1)
-    tail = os.urandom(8)
-    digits = f"{ticks >> 12:012x}7{ticks & 0xFFF:03x}{(tail[0] & 0x3F) | 0x80:02x}{tail[1:].hex()}"
+    tail = int.from_bytes(os.urandom(8)) & _TAIL | _VARIANT
+    digits = f"{(ticks >> 12 << 16 | 0x7000 | ticks & 0xFFF) << 64 | tail:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

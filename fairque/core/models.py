@@ -33,7 +33,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
-__all__ = ["LIVE", "TERMINAL", "Header", "Priority", "Task", "TaskState", "decode_task", "encode_task"]
+__all__ = [
+    "LIVE",
+    "TERMINAL",
+    "Header",
+    "Priority",
+    "Task",
+    "TaskState",
+    "decode_record",
+    "decode_task",
+    "encode_task",
+]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -176,19 +186,20 @@ class Task(
         name: str | None = None,
     ) -> Task[R_co]:
         """A copy with the given options changed; what is None stays. Parameters as in `create`."""
-        changes = header_changes(
-            priority=priority,
-            delay=delay,
-            execute_after=execute_after,
-            expires_at=expires_at,
-            max_retries=max_retries,
-            timeout=timeout,
-            group=group,
-            on_upstream_failure=on_upstream_failure,
-            step=name,
-        )
         fields: dict[str, Any] = {}
-        if changes:
+        in_header = (priority, delay, execute_after, expires_at, max_retries, timeout, group, name)
+        if on_upstream_failure is not None or in_header.count(None) < len(in_header):
+            changes = header_changes(
+                priority=priority,
+                delay=delay,
+                execute_after=execute_after,
+                expires_at=expires_at,
+                max_retries=max_retries,
+                timeout=timeout,
+                group=group,
+                on_upstream_failure=on_upstream_failure,
+                step=name,
+            )
             fields["header"] = msgspec.structs.replace(self.header, **changes)
         if user_id is not None:
             fields["user_id"] = check_id(user_id, "user_id")
@@ -481,17 +492,23 @@ def encode_task(
     return encode_header(header) + b"\n" + body
 
 
+def decode_record(record: bytes) -> tuple[Header, bytes, str | None]:
+    """Of a wire form the header, the body, and what is wrong with it.
+
+    Whoever claimed it must be able to fail it: one bad record may not stop the others' work.
+    """
+    head, _, body = record.partition(b"\n")
+    try:
+        return decode_header(head), body, None
+    except msgspec.MsgspecError as error:
+        return Header(), body, f"the record of the task cannot be read: {error}"
+
+
 def decode_task(
     record: bytes, user_id: str, task_id: str, *, state: TaskState, run: Run, unpickle: bool = False
 ) -> Task[Any]:
     """The task of a wire form. The body stays encoded until it is asked for."""
-    head, _, body = record.partition(b"\n")
-    header, defect = Header(), None
-    try:
-        header = decode_header(head)
-    except msgspec.MsgspecError as error:
-        # Whoever claimed it must be able to fail it: one bad record may not stop the others' work.
-        defect = f"the record of the task cannot be read: {error}"
+    header, body, defect = decode_record(record)
     return Task(
         task_id=task_id,
         user_id=user_id,

@@ -38,10 +38,14 @@ class Registry:
         Raises:
             UnknownFunctionError: None is registered.
         """
-        function = self._functions.get(name) if name else None
+        function = self.find(name)
         if function is None:
             raise UnknownFunctionError(name)
         return function
+
+    def find(self, name: str | None) -> TaskFunction[..., Any] | None:
+        """The function of this name; None if none is registered."""
+        return self._functions.get(name) if name else None
 
     def parameters(self, name: str | None) -> list[str]:
         """The parameters of a function, to name an argument by; none if it is not registered here."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fairque.core import codec
 from fairque.core.exceptions import TaskValidationError, XComKeyError
-from fairque.core.function import annotations_of
+from fairque.core.hints import annotations_of
 from fairque.core.xcom_defaults import MISSING
 
 if TYPE_CHECKING:

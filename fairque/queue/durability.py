@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from fairque.core.calls import Call, Confirm
 from fairque.core.exceptions import ConfigurationError, DurabilityError

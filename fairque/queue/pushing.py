@@ -71,21 +71,27 @@ class PushCommands(Commands):
 
     def push(self, task: Task[Any], *, missing: Missing | None = None, **options: Any) -> Flow[Receipt]:
         """Push one task; `options` as for `Task.with_options`."""
-        prepared, record = self._ready(task, options)
+        prepared, record = self._ready(
+            task, {name: value for name, value in options.items() if value is not None}
+        )
         check_missing(missing)
+        if not prepared.depends_on:
+            flags = yield self._push_call([prepared], [record], self._plain_options)
+            return Receipt(prepared, flags[0])
         together, in_order = parts_of([prepared], [len(record)])
         created: list[bool] = []
         for part in together + in_order:  # several only if it depends on thousands
             tasks, records = ([prepared], [record]) if part.places else ([], [])
-            created += yield self._push_call(tasks, records, part, missing)
+            created += yield self._push_call(tasks, records, self._part_options(part, missing))
         return Receipt(prepared, created[0])
 
     def ready(self, tasks: Sequence[Task[Any]], user_id: str | None) -> tuple[list[Task[Any]], list[bytes]]:
         """The tasks of a batch with their user, and on the wire. All are checked."""
         prepared, records = [], []
+        options = {} if user_id is None else {"user_id": user_id}
         for index, task in enumerate(tasks):
             try:
-                ready, record = self._ready(task, {"user_id": user_id})
+                ready, record = self._ready(task, options)
             except FairQueueError as error:
                 raise BatchError(index, error) from error
             prepared.append(ready)
@@ -116,9 +122,11 @@ class PushCommands(Commands):
         for number, part in enumerate(parts):
             rest = rest_by_user(tasks, part) if number == 0 and len(parts) > 1 else None
             chosen = [tasks[place] for place in part.places], [records[place] for place in part.places]
-            pushes.append((part.places, self._push_call(*chosen, part, missing, rest)))
+            options = self._part_options(part, missing, rest)
+            pushes.append((part.places, self._push_call(*chosen, options)))
             if ask and number == 0:
-                asking.append(((), self._push_call(*chosen, part, missing, rest, ask=True)))
+                options = self._part_options(part, missing, rest, ask=True)
+                asking.append(((), self._push_call(*chosen, options)))
         last = max(1, len(together))
         return Batch(tasks, [asking, pushes[:1], pushes[1:last], *([push] for push in pushes[last:])])
 
@@ -137,7 +145,7 @@ class PushCommands(Commands):
     def _prepare(self, task: Task[Any], options: dict[str, Any]) -> Task[Any]:
         if not isinstance(task, Task):
             raise TaskValidationError(_not_pushed(task))
-        if any(value is not None for value in options.values()):
+        if options:
             task = task.with_options(**options)
         if task.user_id is None:
             raise TaskValidationError(
@@ -162,26 +170,23 @@ class PushCommands(Commands):
             parameters=lambda: registry.parameters(task.function),
         )
 
-    def _push_call(
-        self,
-        tasks: Sequence[Task[Any]],
-        records: Sequence[bytes],
-        part: Part,
-        missing: Missing | None,
-        rest: dict[str, int] | None = None,
-        *,
-        ask: bool = False,
-    ) -> Call[list[bool]]:
+    def _part_options(
+        self, part: Part, missing: Missing | None, rest: dict[str, int] | None = None, *, ask: bool = False
+    ) -> bytes:
         """`rest` counts what comes with other parts of a batch, by user."""
-        options = self._plain_options
-        if rest or part.depends_on or part.gate or part.check or ask:
-            options = self._options(
-                **self._ending,
-                max_queued=self.config.max_queued,
-                rest=rest or None,
-                ask=ask or None,
-                **part.options(missing),
-            )
+        if not (rest or part.depends_on or part.gate or part.check or ask):
+            return self._plain_options
+        return self._options(
+            **self._ending,
+            max_queued=self.config.max_queued,
+            rest=rest or None,
+            ask=ask or None,
+            **part.options(missing),
+        )
+
+    def _push_call(
+        self, tasks: Sequence[Task[Any]], records: Sequence[bytes], options: bytes
+    ) -> Call[list[bool]]:
         args: list[Any] = [options]
         for task, record in zip(tasks, records, strict=True):
             args += (escape(task.user_id or ""), escape(task.task_id), record)

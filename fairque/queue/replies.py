@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairque.core.keys import GATE, split_member, unescape
-from fairque.core.models import Priority, Task, TaskState, decode_task
+from fairque.core.models import Priority, Task, TaskState, decode_record, decode_task
 from fairque.core.records import Attempt, Run
 
 if TYPE_CHECKING:
@@ -105,18 +105,8 @@ class TaskReader:
     def claim(self, reply: Any, worker_id: str, lease_ms: int) -> Claim:
         """The reply of claim.lua."""
         pause, more, now, advance, alone = reply[:CLAIM_HEAD]
-        tasks = []
-        for name, attempt, claim, failures, record in groups(reply[CLAIM_HEAD:], 5):
-            run = Run(
-                attempt=attempt,
-                claim=claim.decode(),
-                place=_place(claim.decode()),
-                worker=worker_id,
-                started_at=now,
-                lease_expires_at=now + lease_ms,
-                failures=failures,
-            )
-            tasks.append(self._task(record, *split_member(name), TaskState.STARTED, run))
+        expires = now + lease_ms
+        tasks = [self._claimed(fields, worker_id, now, expires) for fields in groups(reply[CLAIM_HEAD:], 5)]
         return Claim(
             tuple(tasks),
             more=more >= 1,
@@ -124,6 +114,34 @@ class TaskReader:
             pause=None if pause < 0 else pause / 1000,
             advance=float(advance),
             alone=alone == 1,
+        )
+
+    def _claimed(self, fields: list[Any], worker_id: str, now: int, expires: int) -> Task[Any]:
+        """One of a claim's tasks. It is made in one go: there are many of them."""
+        name, attempt, claimed, failures, record = fields
+        header, body, defect = decode_record(record)
+        user_id, task_id = split_member(name)
+        claim = claimed.decode()
+        place = claim.partition(":")[0]
+        run = Run(
+            attempt=attempt,
+            claim=claim,
+            place=place,
+            worker=worker_id,
+            queued_at=self._queued_at(int(place), header.priority) if place else None,
+            started_at=now,
+            lease_expires_at=expires,
+            failures=failures,
+        )
+        return Task(
+            task_id=task_id,
+            user_id=user_id,
+            header=header,
+            body=body,
+            unpickle=self.unpickle,
+            defect=defect,
+            state=TaskState.STARTED,
+            run=run,
         )
 
     def one(self, reply: Any, user_id: str, task_id: str) -> Task[Any]:

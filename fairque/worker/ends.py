@@ -99,7 +99,7 @@ class Ends:
         for failure in report.failed:
             reply = next(replies)
             if not self._is_settled(
-                failure.ended.task, reply if isinstance(reply, Exception) else reply is not None
+                failure.ended, reply if isinstance(reply, Exception) else reply is not None
             ):
                 self._failed.append(failure)
             elif isinstance(reply, TaskState):
@@ -111,17 +111,16 @@ class Ends:
         outcomes: Sequence[bool | Exception]
         outcomes = [reply] * len(finished) if isinstance(reply, Exception) else reply
         return [
-            ended
-            for ended, held in zip(finished, outcomes, strict=True)
-            if not self._is_settled(ended.task, held)
+            ended for ended, held in zip(finished, outcomes, strict=True) if not self._is_settled(ended, held)
         ]
 
-    def _is_settled(self, task: Task[Any], held: bool | Exception) -> bool:
+    def _is_settled(self, ended: Outcome, held: bool | Exception) -> bool:
         """Whether the server has said its last word on an attempt; if not, the next trip asks again."""
         if isinstance(held, ServerError) and not isinstance(held, ScriptError):
             return False
-        self._heart.remove(task)
+        self._heart.remove(ended.key)
         self._on_settled()
+        task = ended.task
         if isinstance(held, Exception):
             logger.error(
                 "the outcome of task %r of user %r was refused: %s", task.task_id, task.user_id, held

@@ -7,9 +7,10 @@ import inspect
 import logging
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from fairque.core.context import TaskContext, enter
+from fairque.core.context import enter
 from fairque.core.exceptions import DecodeError, FairQueueError, TaskValidationError, UnknownFunctionError
 from fairque.core.registry import registry
 from fairque.queue.failure import UNKNOWN
@@ -20,8 +21,10 @@ from fairque.worker.outage import sit_out
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from fairque.core.context import TaskContext
     from fairque.core.function import Executor, TaskFunction
     from fairque.core.models import Task
+    from fairque.worker.heart import AttemptKey, Heart
     from fairque.worker.inputs import Inputs
     from fairque.worker.processes import TaskProcesses
     from fairque.worker.threads import TaskThreads
@@ -36,21 +39,38 @@ class Running:
     """An attempt under way."""
 
     task: Task[Any]
+    key: AttemptKey
     context: TaskContext
+    owner: Owner
     job: asyncio.Task[None] | None = None
     interruption: Interruption | None = None  # while it is in a thread
     # Set when the outcome is no longer wanted: canceled, lease lost, or handed back.
     dropped: bool = False
 
+    def ended(
+        self, result: bytes = b"", error: BaseException | None = None, failure_type: str = "failed"
+    ) -> Outcome:
+        """How it ended. Of its task without its inputs, which may be large and are of no use any more."""
+        return Outcome(self.task, self.key, result, error, failure_type)
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+
+class Outcome(NamedTuple):
     """How an attempt ended: with an encoded result, or an error and the type of the failure."""
 
     task: Task[Any]
-    result: bytes = b""
-    error: BaseException | None = None
-    failure_type: str = "failed"
+    key: AttemptKey
+    result: bytes
+    error: BaseException | None
+    failure_type: str
+
+
+class Owner(Protocol):
+    """Whoever claimed an attempt."""
+
+    heart: Heart  # keeps its lease
+
+    def on_end(self, outcome: Outcome | None) -> None:
+        """The attempt has left its slot: how it ended, or None if that is not wanted any more."""
 
 
 @dataclass(slots=True)
@@ -82,18 +102,19 @@ class Execution:
         """
         task, started = running.task, time.monotonic()
         try:
-            task = await self._filled(running)
+            if task.defect is not None or task.header.inputs:
+                task = await self._filled(running)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - decoding a pickle runs code of the arguments' classes
-            outcome = Outcome(task, error=error, failure_type="invalid")
+            outcome = running.ended(error=error, failure_type="invalid")
         else:
-            function = self._in_process(task)
-            if function is None:
-                outcome = await self._attempt(running, task)
-            else:
+            function = registry.find(task.function)
+            if function is not None and self._is_for_process(function):
                 outcome = await self._attempt_elsewhere(running, task, function)
-        if self.handler is not None and task.function is None and not running.dropped:
+            else:
+                outcome = await self._attempt(running, task, function)
+        if task.function is None and self.handler is not None and not running.dropped:
             await self._tell(self.handler, task, outcome, time.monotonic() - started)
         return outcome
 
@@ -105,13 +126,8 @@ class Execution:
         elif running.job is not None:
             running.job.cancel()
 
-    def _in_process(self, task: Task[Any]) -> TaskFunction[..., Any] | None:
-        """The function of a task that runs in a process."""
-        if task.function is None or task.function not in registry:
-            return None
-        function = registry.get(task.function)
-        is_meant = (function.executor or self.executor) == "process"
-        return function if is_meant and not function.is_async else None
+    def _is_for_process(self, function: TaskFunction[..., Any]) -> bool:
+        return not function.is_async and (function.executor or self.executor) == "process"
 
     async def _attempt_elsewhere(
         self, running: Running, filled: Task[Any], function: TaskFunction[..., Any]
@@ -127,33 +143,37 @@ class Execution:
                     done = await process.run(filled, running.context)
         except BaseException as error:  # noqa: BLE001 - as in `_attempt`
             return self._broken_off(running, error, limit)
-        return Outcome(task, result=done.result, error=done.error, failure_type=done.failure_type)
+        return running.ended(done.result, done.error, done.failure_type)
 
-    async def _attempt(self, running: Running, filled: Task[Any]) -> Outcome:
-        task = running.task  # without its inputs, which may be large and are of no use any more at its end
+    async def _attempt(
+        self, running: Running, filled: Task[Any], function: TaskFunction[..., Any] | None
+    ) -> Outcome:
         try:
-            work = self._work(filled, running)
+            begin = self._work(filled, running, function)
         except BaseException as error:  # noqa: BLE001 - conversion runs code of the annotations' classes
-            return Outcome(task, error=error, failure_type=self._refusal(error))
+            return running.ended(error=error, failure_type=self._refusal(error))
+        enter(running.context)  # of this asyncio task, and of the thread that gets a copy of its context
+        seconds, limit = running.task.timeout, None
         try:
-            async with asyncio.timeout(task.timeout) as limit:
-                result = await work()
-                if inspect.iscoroutine(result):  # a plain function around an `async def`
-                    enter(running.context)
-                    result = await result
+            if seconds is None:
+                result = await _result_of(begin)
+            else:
+                async with asyncio.timeout(seconds) as limit:
+                    result = await _result_of(begin)
         except BaseException as error:  # noqa: BLE001 - whatever it raises ends the attempt and no more
             return self._broken_off(running, error, limit)
         try:
             encoded = self.encode_result(result)
         except BaseException as error:  # noqa: BLE001 - encoding runs code of the result's class
-            return Outcome(task, error=error, failure_type="invalid")
-        try:
-            await self._publish(running, result)
-        except FairQueueError as error:
-            # As a result that is too large: another attempt would not make it smaller.
-            is_refused = isinstance(error, TaskValidationError)
-            return Outcome(task, error=error, failure_type="invalid" if is_refused else "failed")
-        return Outcome(task, result=encoded)
+            return running.ended(error=error, failure_type="invalid")
+        if function is not None and function.auto_xcom:
+            try:
+                await self._publish(running, result)
+            except FairQueueError as error:
+                # As a result that is too large: another attempt would not make it smaller.
+                is_refused = isinstance(error, TaskValidationError)
+                return running.ended(error=error, failure_type="invalid" if is_refused else "failed")
+        return running.ended(encoded)
 
     def _refusal(self, error: BaseException) -> str:
         """The type of the failure of a task that cannot begin here.
@@ -172,26 +192,23 @@ class Execution:
         return UNKNOWN
 
     @staticmethod
-    def _broken_off(running: Running, error: BaseException, limit: asyncio.Timeout) -> Outcome:
+    def _broken_off(running: Running, error: BaseException, limit: asyncio.Timeout | None) -> Outcome:
         """How an attempt ended that raised, ran out of time or was interrupted."""
-        task = running.task
         running.context.canceled = True  # a thread may go on for a while, or not be interruptible
         if running.interruption is not None:
             running.interruption.strike()
         if running.dropped and isinstance(error, asyncio.CancelledError):
             raise error
-        if limit.expired():
-            late = TimeoutError(f"it ran longer than its timeout of {task.timeout:g} s")
-            return Outcome(task, error=late, failure_type="timeout")
-        return Outcome(task, error=error)
+        if limit is not None and limit.expired():
+            late = TimeoutError(f"it ran longer than its timeout of {running.task.timeout:g} s")
+            return running.ended(error=late, failure_type="timeout")
+        return running.ended(error=error)
 
     @staticmethod
     async def _publish(running: Running, result: Any) -> None:
         """A function that says so has its result in XCom too, before its task has finished."""
-        name = running.task.function
-        if name is not None and registry.get(name).auto_xcom:
-            xcom = running.context.xcom
-            await sit_out(lambda: xcom.push(running.task.name, result), lambda: not running.dropped)
+        xcom = running.context.xcom
+        await sit_out(lambda: xcom.push(running.task.name, result), lambda: not running.dropped)
 
     async def _filled(self, running: Running) -> Task[Any]:
         """The task with everything it needs to run."""
@@ -200,56 +217,30 @@ class Execution:
             raise DecodeError(task.defect)
         return await self.inputs.fill(running) if task.header.inputs else task
 
-    def _work(self, task: Task[Any], running: Running) -> Callable[[], Awaitable[Any]]:
-        """What to await for the result. Nothing of the task's own code runs yet."""
-        context = running.context
-        if task.function is None:
+    def _work(
+        self, task: Task[Any], running: Running, function: TaskFunction[..., Any] | None
+    ) -> Callable[[], Awaitable[Any]]:
+        """What to call and await for the result. Nothing of the task's own code runs yet."""
+        if function is None:
             return self._handler_work(task, running)
-        function = registry.get(task.function)
-        args, kwargs = task.call_arguments()
-        bound = function.fit(args, kwargs)
-        if function.is_async:
+        call = partial(function.invoke, function.fit(*task.call_arguments()), running.context)
+        return call if function.is_async else partial(self._in_thread, running, call, function.interrupt)
 
-            async def on_loop() -> Any:
-                enter(context)
-                return await function.invoke(bound, context)
-
-            return on_loop
-
-        def in_thread() -> Any:
-            enter(context)
-            return function.invoke(bound, context)
-
-        return lambda: self._in_thread(running, in_thread, is_interruptible=function.interrupt)
-
-    async def _in_thread(
-        self, running: Running, function: Callable[[], Any], *, is_interruptible: bool = True
-    ) -> Any:
+    async def _in_thread(self, running: Running, function: Callable[[], Any], is_interruptible: bool) -> Any:
         interruption = running.interruption = Interruption(is_allowed=is_interruptible)
-        result = await self.threads.run(lambda: interruption.guard(function))
+        result = await self.threads.run(partial(interruption.guard, function))
         running.interruption = None  # what follows is on the loop
         return result
 
     def _handler_work(self, task: Task[Any], running: Running) -> Callable[[], Awaitable[Any]]:
-        handler, context = self.handler, running.context
-        if handler is None:
-            raise UnknownFunctionError(None)
+        handler = self.handler
+        if handler is None or task.function is not None:
+            raise UnknownFunctionError(task.function)
         _ = task.payload  # undecodable ones fail here, as invalid
+        call: Any = partial(handler.process_task, task)
         if isinstance(handler, AsyncTaskHandler):
-            process = handler.process_task
-
-            async def on_loop() -> Any:
-                enter(context)
-                return await process(task)
-
-            return on_loop
-        plain = handler.process_task
-
-        def in_thread() -> Any:
-            enter(context)
-            return plain(task)
-
-        return lambda: self._in_thread(running, in_thread, is_interruptible=handler.interrupt)
+            return call  # type: ignore[no-any-return]
+        return partial(self._in_thread, running, call, handler.interrupt)
 
     async def _tell(
         self, handler: TaskHandler | AsyncTaskHandler, task: Task[Any], outcome: Outcome, duration: float
@@ -269,3 +260,8 @@ class Execution:
                 await self.threads.run(lambda: hook(*arguments))
         except Exception:
             logger.exception("%s of %s raised; the outcome stands", hook.__name__, type(handler).__name__)
+
+
+async def _result_of(begin: Callable[[], Awaitable[Any]]) -> Any:
+    result = await begin()
+    return await result if inspect.iscoroutine(result) else result  # a plain function around an `async def`

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from fairque.core.exceptions import ServerError
 from fairque.queue.replies import Fate
@@ -34,8 +33,8 @@ def attempt_key(task: Task[Any]) -> AttemptKey:
     return task.user_id, task.task_id, task.attempt, task.run.claim
 
 
-@dataclass(frozen=True, slots=True)
-class _Beat:
+class _Beat(NamedTuple):
+    key: AttemptKey
     task: Task[Any]
     until: float  # time.monotonic()
 
@@ -103,16 +102,19 @@ class Heart:
         while self._thread.is_alive() and time.monotonic() < deadline:  # noqa: ASYNC110 - a thread has no event
             await asyncio.sleep(0.002)
 
-    def add(self, task: Task[Any]) -> None:
+    # The lock costs less than the assignment it is held for. Without it, what the thread reads would be whole
+    # only where there is a global interpreter lock.
+
+    def add(self, key: AttemptKey, task: Task[Any]) -> None:
         """Keep this attempt's lease; at the longest until its timeout and a grace have passed."""
         hung = float("inf") if task.timeout is None else time.monotonic() + task.timeout + GRACE_SECONDS
         with self._lock:
-            self._beats[attempt_key(task)] = _Beat(task, hung)
+            self._beats[key] = _Beat(key, task, hung)
 
-    def remove(self, task: Task[Any]) -> None:
+    def remove(self, key: AttemptKey) -> None:
         """The attempt has ended."""
         with self._lock:
-            self._beats.pop(attempt_key(task), None)
+            self._beats.pop(key, None)
 
     def _beat_on(self) -> None:
         manager: LuaScriptManager | None = None
@@ -135,17 +137,17 @@ class Heart:
     def _beat(self, manager: LuaScriptManager) -> None:
         now = time.monotonic()
         with self._lock:
-            tasks = [beat.task for beat in self._beats.values() if beat.until > now]
-        for start in range(0, max(len(tasks), 1), CHUNK):
-            chunk = tasks[start : start + CHUNK]
-            call = self._commands.heartbeat_call(chunk, worker_id=self._worker_id, lease=self.lease)
+            beats = [beat for beat in self._beats.values() if beat.until > now]
+        for start in range(0, max(len(beats), 1), CHUNK):
+            chunk = beats[start : start + CHUNK]
+            tasks = [beat.task for beat in chunk]
+            call = self._commands.heartbeat_call(tasks, worker_id=self._worker_id, lease=self.lease)
             fates = manager.execute(call)
-            for task, fate in zip(chunk, fates, strict=True):
+            for beat, fate in zip(chunk, fates, strict=True):
                 if fate is not Fate.HELD:
-                    self._lose(task, fate)
+                    self._lose(beat.key, fate)
 
-    def _lose(self, task: Task[Any], fate: Fate) -> None:
-        key = attempt_key(task)
+    def _lose(self, key: AttemptKey, fate: Fate) -> None:
         with self._lock:
             known = self._beats.pop(key, None)
         if known is not None:  # else it ended while the beat was under way

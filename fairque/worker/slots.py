@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext
-from fairque.worker.execution import Execution, Outcome, Running
-from fairque.worker.heart import AttemptKey, Heart, attempt_key
+from fairque.worker.execution import Running
+from fairque.worker.heart import attempt_key
 from fairque.worker.xcom import AttemptXCom
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fairque.core.models import Task
+    from fairque.worker.execution import Execution, Outcome, Owner
+    from fairque.worker.heart import AttemptKey
     from fairque.worker.xcom import WorkerXCom
-
-
-class Owner(Protocol):
-    """Whoever claimed an attempt."""
-
-    heart: Heart  # keeps its lease
-
-    def on_end(self, outcome: Outcome | None) -> None:
-        """The attempt has left its slot: how it ended, or None if that is not wanted any more."""
 
 
 class Slots:
@@ -53,7 +46,6 @@ class Slots:
         self._xcom = xcom
         self._on_ended = on_ended
         self._running: dict[AttemptKey, Running] = {}
-        self._owners: dict[AttemptKey, Owner] = {}
         self._alone: AttemptKey | None = None  # of a suspect that runs
         self.reserved = 0  # for tasks that are claimed and about to start
 
@@ -64,7 +56,7 @@ class Slots:
 
     def runs_any(self, owner: Owner) -> bool:
         """Whether attempts of the owner run."""
-        return owner in self._owners.values()
+        return any(running.owner is owner for running in self._running.values())
 
     @property
     def running(self) -> int:
@@ -84,12 +76,11 @@ class Slots:
             fire_time=task.fire_time,
             open_xcom=AttemptXCom(self._xcom, task),
         )
-        running = Running(task, context)
-        self._running[attempt_key(task)] = running
-        self._owners[attempt_key(task)] = owner
+        key = attempt_key(task)
+        running = self._running[key] = Running(task, key, context, owner)
         if alone:
-            self._alone = attempt_key(task)
-        owner.heart.add(task)
+            self._alone = key
+        owner.heart.add(key, task)
         running.job = asyncio.create_task(self._run(running))
 
     async def _run(self, running: Running) -> None:
@@ -97,15 +88,13 @@ class Slots:
         try:
             outcome = await self._execution.run(running)
         except BaseException as error:  # noqa: BLE001 - whatever happens, the slot is freed and the end is told
-            outcome = Outcome(running.task, error=error)
-        key = attempt_key(running.task)
-        del self._running[key]
-        owner = self._owners.pop(key)
+            outcome = running.ended(error=error)
+        del self._running[running.key]
         if running.dropped:
             outcome = None
-            owner.heart.remove(running.task)
+            running.owner.heart.remove(running.key)
         self._on_ended()
-        owner.on_end(outcome)
+        running.owner.on_end(outcome)
 
     def drop(self, key: AttemptKey) -> None:
         """An attempt is no longer wanted: interrupt it where that is possible, and ignore how it ends."""
@@ -122,7 +111,7 @@ class Slots:
         Returns:
             The tasks whose leases are still held, and the jobs that end soon, being canceled.
         """
-        owned = [running for key, running in self._running.items() if self._owners[key] is owner]
+        owned = [running for running in self._running.values() if running.owner is owner]
         unfinished = [running.task for running in owned if not running.dropped]
         jobs = []
         for running in owned:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import sys
@@ -10,6 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import msgspec
 
 from fairque import FairQueueConfig, Task, TaskQueue, Worker
 from fairque.core.calls import Call
@@ -45,7 +46,7 @@ def witness_finishes(journal: Journal, worker: str) -> None:
                     journal.write(kind, told, worker)
             return flags
 
-        return dataclasses.replace(call, read=read)
+        return msgspec.structs.replace(call, read=read)
 
     ShardCommands.finish_call = witnessed  # type: ignore[method-assign, assignment]
 

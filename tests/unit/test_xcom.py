@@ -157,7 +157,7 @@ def test_a_task_function_takes_pulled_parameters_as_optional() -> None:
         built("b", d=1)
     context = TaskContext("u", "t")
     fitted = built.fit(["b"], {"a": 1, "c": 2})
-    assert fitted.arguments == {"b": "b", "a": 1, "c": 2.0}
+    assert (fitted.args, fitted.kwargs) == (("b", 2.0), {"a": 1})
     assert built.invoke(fitted, context) == "1 'b' 2.0"
     with pytest.raises(DecodeError, match=r"argument 'a' of xcom\.unit\.first does not fit"):
         built.fit(["b"], {"a": "one"})
