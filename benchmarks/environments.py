@@ -102,7 +102,7 @@ def _prepare_python(peer: Peer, folder: Path) -> Environment:
     python = str(folder / "bin" / "python")
 
     def install() -> None:
-        _run("uv", "venv", "--clear", "--python", _interpreter(peer), str(folder))
+        _run("uv", "venv", "--clear", "--no-python-downloads", "--python", _interpreter(peer), str(folder))
         _run("uv", "pip", "install", "--python", python, *peer.requirements)
 
     _once(peer, folder, install)
@@ -126,7 +126,7 @@ def _prepare_node(peer: Peer, folder: Path) -> Environment:
 def _once(peer: Peer, folder: Path, install: Callable[[], object]) -> None:
     """Install unless this has been done with the same requirements."""
     stamp = folder / "installed.json"
-    wanted = json.dumps([peer.requirements, _interpreter(peer)])
+    wanted = json.dumps([peer.requirements, sys.version, peer.python])
     if not stamp.exists() or stamp.read_text() != wanted:
         folder.mkdir(parents=True, exist_ok=True)
         install()
