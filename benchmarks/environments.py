@@ -161,8 +161,9 @@ def _run(*command: str) -> str:
             cwd=tempfile.gettempdir(),  # uv would hold peers to the project's constraints
         )
     except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout).strip().splitlines() or ["no message"]
-        raise CannotRunError(f"`{command[0]} {command[1]}` failed: {lines[-1].strip()}") from error
+        lines = [line.strip() for line in (error.stderr or error.stdout).splitlines() if line.strip()]
+        said = [line for line in lines if "error" in line] or lines or ["no message"]
+        raise CannotRunError(f"`{Path(command[0]).name} {command[1]}` failed: {said[0]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotRunError(f"`{command[0]}` could not be run: {error}") from error
     return done.stdout
