@@ -102,7 +102,7 @@ def _prepare_python(peer: Peer, folder: Path) -> Environment:
     python = str(folder / "bin" / "python")
 
     def install() -> None:
-        _run("uv", "venv", "--clear", "--python", _interpreter(peer), str(folder))
+        _run("uv", "venv", "--clear", "--no-python-downloads", "--python", _interpreter(peer), str(folder))
         _run("uv", "pip", "install", "--python", python, *peer.requirements)
 
     _once(peer, folder, install)
@@ -126,7 +126,7 @@ def _prepare_node(peer: Peer, folder: Path) -> Environment:
 def _once(peer: Peer, folder: Path, install: Callable[[], object]) -> None:
     """Install unless this has been done with the same requirements."""
     stamp = folder / "installed.json"
-    wanted = json.dumps([peer.requirements, _interpreter(peer)])
+    wanted = json.dumps([peer.requirements, sys.version, peer.python])
     if not stamp.exists() or stamp.read_text() != wanted:
         folder.mkdir(parents=True, exist_ok=True)
         install()
@@ -161,8 +161,9 @@ def _run(*command: str) -> str:
             cwd=tempfile.gettempdir(),  # uv would hold peers to the project's constraints
         )
     except subprocess.CalledProcessError as error:
-        lines = (error.stderr or error.stdout).strip().splitlines() or ["no message"]
-        raise CannotRunError(f"`{command[0]} {command[1]}` failed: {lines[-1].strip()}") from error
+        lines = [line.strip() for line in (error.stderr or error.stdout).splitlines() if line.strip()]
+        said = [line for line in lines if "error" in line] or lines or ["no message"]
+        raise CannotRunError(f"`{Path(command[0]).name} {command[1]}` failed: {said[0]}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CannotRunError(f"`{command[0]}` could not be run: {error}") from error
     return done.stdout

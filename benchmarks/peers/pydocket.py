@@ -40,7 +40,10 @@ def run_worker(options: Options) -> None:
     async def main() -> None:
         async with _docket(options) as docket:
             docket.register(options.task)
-            async with Worker(docket, concurrency=options.concurrency) as worker:
+            interval = timedelta(milliseconds=10)
+            async with Worker(
+                docket, concurrency=options.concurrency, minimum_check_interval=interval
+            ) as worker:
                 await worker.run_forever()
 
     run(main())
