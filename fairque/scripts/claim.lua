@@ -12,6 +12,7 @@
 --- @include "includes/shard"
 --- @include "includes/record"
 --- @include "includes/pick"
+--- @include "includes/read_lane"
 --- @include "includes/charge"
 --- @include "includes/waits"
 
@@ -35,38 +36,6 @@ end
 -- last of its batch, and its worker starts nothing beside it: if that dies now, there is no doubt whose fault it is.
 local function is_suspect(crashes)
   return crashes and tonumber(crashes) >= math.max(1, opts.max_crashes - 1)
-end
-
--- The tasks at the head of a lane are read together, `size` of them; one more tells whether any are left. They leave the
--- lane together too, before anybody else looks at it: those that were used, from the first one on.
-local function read_lane(owner, key, name, size)
-  local found = redis.call('ZRANGE', key, 0, size, 'WITHSCORES')
-  local last = math.min(size, #found / 2)
-  if last == 0 then
-    owner.is_ready = false
-    return nil
-  end
-  local members, tasks, runs = {}, {}, {}
-  for i = 1, last do
-    local member = name .. ':' .. found[2 * i - 1]
-    members[i], tasks[i], runs[i] = member, root .. 'task:' .. member, root .. 'run:' .. member
-  end
-  owner.lane = {
-    key = key, found = found, used = 0, last = last, members = members, runs = runs,
-    records = redis.call('MGET', unpack(tasks)), are_new = redis.call('EXISTS', unpack(runs)) == 0,
-  }
-  return owner.lane
-end
-
-local function leave_lane(owner)
-  local lane = owner.lane
-  if lane then
-    if lane.used > 0 then
-      redis.call('ZREMRANGEBYRANK', lane.key, 0, lane.used - 1)
-    end
-    owner.is_ready = #lane.found > 2 * lane.used
-    owner.lane = nil
-  end
 end
 
 -- What only some claims need is defined only for them.

@@ -7,6 +7,7 @@ import time
 import pytest
 from redis import Redis
 
+from fairque.core.exceptions import FairQueueError
 from fairque.core.models import TaskState
 from fairque.queue.queue import TaskQueue
 from tests.support.actions import eventually, make, names, popped, push, server_ms
@@ -264,6 +265,27 @@ def test_a_task_whose_record_was_deleted_by_hand_is_dropped_and_counted(
     assert popped(queue).task_id == "b"
     stats = queue.stats()
     assert (stats.queued, stats.started, stats.totals["lost"]) == (1, 1, 1)
+
+
+def test_a_lost_record_within_a_batch_takes_nobody_elses_place(
+    queue: TaskQueue, raw: Redis, root: str
+) -> None:
+    push(queue, "u", *"abcdef")
+    raw.delete(f"{root}:task:u:b", f"{root}:task:u:d")
+    assert names(queue.pop_batch("w", 3)) == ["a", "c", "e"]
+    assert names(queue.pop_batch("w", 3)) == ["f"]
+
+
+def test_a_claim_that_breaks_off_at_a_damaged_record_takes_no_task_out_of_its_lane(
+    queue: TaskQueue, raw: Redis, root: str
+) -> None:
+    push(queue, "u", "a", "b", "c")
+    raw.set(f"{root}:task:u:c", '{"expires_at":\n')
+    with pytest.raises(FairQueueError):
+        queue.pop_batch("w", 3)
+    assert raw.zrange(f"{root}:lane:u", 0, -1) == [b"a", b"b", b"c"]
+    raw.delete(f"{root}:task:u:c")
+    assert names(queue.pop_batch("w", 3)) == ["a", "b"]
 
 
 @pytest.mark.parametrize("where", ["scheduled", "leases"])
