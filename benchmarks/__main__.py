@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from benchmarks import targets
 from benchmarks.cases import CASES as CASES_OF_ALL
 from benchmarks.environments import read_peers
 from benchmarks.machine import describe
 from benchmarks.own import OWN_CASES
 from benchmarks.report import Report
+from benchmarks.results import Results
 from benchmarks.rounds import Rounds
 from benchmarks.server import Server, own_server
 
@@ -51,11 +53,13 @@ def main() -> None:
             console.print(f"{name} takes no part: {reason}", markup=False)
         report = Report(describe(server.version()), running, running.run(cases, rounds))
     _show(report)
+    data = {"settings": {"rounds": rounds, "scale": scale}, **report.data()}
     if options.json:
-        settings = {"rounds": rounds, "scale": scale}
-        options.json.write_text(json.dumps({"settings": settings, **report.data()}, indent=1) + "\n")
+        options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if options.markdown:
-        options.markdown.write_text(report.markdown())
+        options.markdown.write_text(
+            f"{report.markdown()}\n{targets.markdown(Results(data))}", encoding="utf-8"
+        )
 
 
 def _show(report: Report) -> None:
@@ -84,7 +88,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all rounds, medians, versions, settings"
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables for documents")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the tables, and the targets, for documents"
+    )
     parser.add_argument(
         "--server", metavar="URL", help="use this one instead of a fresh Valkey; needs --flush"
     )

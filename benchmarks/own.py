@@ -83,6 +83,11 @@ def one_by_one(url: str) -> tuple[float, float]:
     return TURNS * IN_A_TURN / times["bare"], TURNS * IN_A_TURN / times["push"]
 
 
+def at_size(what: str, users: int, tasks: int) -> str:
+    """The name of what is measured with so many users and tasks."""
+    return f"{users:,} users, {tasks:,} tasks: {what}"
+
+
 class Scale:
     """How draining, and a claim, slow down as users and tasks grow in number."""
 
@@ -92,7 +97,7 @@ class Scale:
     TASKS: tuple[tuple[int, int], ...] = ((10, 1_000), (10, 100_000), (10, 1_000_000))
     sizes = tuple(dict.fromkeys(USERS + TASKS))
     metrics: Mapping[str, Metric] = {
-        f"{users:,} users, {tasks:,} tasks: {what}": metric
+        at_size(what, users, tasks): metric
         for users, tasks in sizes
         for what, metric in (("drain", RATE), ("claim p50", TIME), ("claim p99", TIME))
     }
@@ -104,10 +109,9 @@ class Scale:
             queued = bench.scaled(tasks)
             bench.produce("many", kind="async", count=queued, users=users, seconds=LONG)
             claims = claim_times(bench.server.url)
-            name = f"{users:,} users, {tasks:,} tasks"
-            values[f"{name}: claim p50"] = percentile(claims, 50)
-            values[f"{name}: claim p99"] = percentile(claims, 99)
-            values[f"{name}: drain"] = self._drain(bench, queued - len(claims))
+            values[at_size("claim p50", users, tasks)] = percentile(claims, 50)
+            values[at_size("claim p99", users, tasks)] = percentile(claims, 99)
+            values[at_size("drain", users, tasks)] = self._drain(bench, queued - len(claims))
         return values
 
     @staticmethod

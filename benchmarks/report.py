@@ -59,7 +59,7 @@ class Report:
     def rows(self, case: Case) -> list[list[str]]:
         """A row for each peer with its medians, then FairQueue against the best."""
         rows = [
-            [result.peer.name, *(_number(result.median(name)) for name in case.metrics), result.reason or ""]
+            [result.peer.name, *(number(result.median(name)) for name in case.metrics), result.reason or ""]
             for result in self.of(case)
         ]
         for group, title in GROUPS.items():
@@ -99,10 +99,7 @@ class Report:
     def markdown(self) -> str:
         """The same for documents."""
         parts = ["\n".join(f"- {line}" for line in self.lines())]
-        for case in self.cases:
-            columns, *rows = self.grid(case)
-            table = [columns, ["---"] * len(columns), *rows]
-            parts.append(f"## {case.name}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in table))
+        parts += [f"## {case.name}\n\n{in_markdown(self.grid(case))}" for case in self.cases]
         return "\n\n".join(parts) + "\n"
 
     def data(self) -> dict[str, Any]:
@@ -148,7 +145,14 @@ def _columns(case: Case) -> list[str]:
     return ["peer", *titles, "note"]
 
 
-def _number(value: float | None) -> str:
+def in_markdown(grid: Sequence[list[str]]) -> str:
+    """A table; its first row is the head."""
+    head, *rows = grid
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
+
+
+def number(value: float | None) -> str:
+    """With as many digits as mean something."""
     if value is None:
         return "—"
     if value >= MANY_DIGITS or float(value).is_integer():
