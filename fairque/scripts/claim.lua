@@ -114,44 +114,58 @@ local function start(user, group, member, key, place, header, record, is_new)
   give(member, attempt, claim, failures, record)
 end
 
--- The lane of the user's next task, or of the group whose turn it is; nothing if all are empty. As much of it is read as
--- the user will probably get.
-local function lane_of(user, others)
+local queue, to_read = nil, opts.limit -- the ring, as far as it was read
+
+-- Read the lane of a user, and with it those of the users behind, as many as will probably have a turn too. Of each as
+-- much as it will probably get.
+local function read_lanes_from(user)
+  local asked, left = {}, opts.limit - #started
+  local size = math.min(math.ceil(left / (#queue - queue.head + 2)), MOST_READ)
+  local other, place = user, queue.head
+  while other and #asked < left do
+    local policy = other.policy
+    if not (other.lane or other.groups) then
+      local most = policy.rate and 1 or math.min(size, (policy.max_concurrency or math.huge) - other.in_flight)
+      asked[#asked + 1] = { other, lane_key(other.name, ''), other.name, most }
+    end
+    other, place = queue[place], place + 1
+  end
+  read_lanes(asked)
+end
+
+-- The lane of the user's next task, or of the group whose turn it is; nothing if all are empty.
+local function lane_of(user)
   if user.groups then
     return needed(turns).next(user)
   end
-  local lane = user.lane
-  if lane and lane.used == lane.last then
+  if user.lane and user.lane.used == user.lane.last then
     leave_lane(user)
-    lane = nil
     if not user.is_ready then
       return nil
     end
   end
-  if not lane then
-    local policy, size = user.policy, math.ceil((opts.limit - #started) / (others + 1))
-    size = math.min(size, MOST_READ, (policy.max_concurrency or math.huge) - user.in_flight)
-    lane = read_lane(user, lane_key(user.name, ''), user.name, policy.rate and 1 or size)
+  if not user.lane then
+    read_lanes_from(user)
   end
-  return lane
+  return user.lane
 end
 
 -- Start the user's next task. Returns whether the user may be next again: not if it has nothing more, has
 -- reached a limit, or has had its part of what is skipped.
-local function serve(user, others)
-  local lane, group = lane_of(user, others)
+local function serve(user)
+  local lane, group = lane_of(user)
   if not lane then
     return false
   end
-  local i = lane.used + 1
-  local member, place, record = lane.members[i], lane.found[2 * i], lane.records[i]
-  lane.used = i
+  lane.used = lane.used + 1
+  local batch, i = lane.batch, lane.from + lane.used
+  local member, place, record = batch.members[i], lane.found[2 * lane.used], batch.records[i]
   local header = record and header_text(record)
   if record and not (string.find(header, '"expires_at"', 1, true) and needed(endings).has_expired(header)) then
     if string.find(place, 'e', 1, true) then
       place = integer(tonumber(place)) -- kept as text, which has all its digits, never an exponent
     end
-    start(user, group, member, lane.runs[i], place, header, record, lane.are_new)
+    start(user, group, member, batch.runs[i], place, header, record, batch.are_new)
     if group then
       needed(turns).done(user, group)
     end
@@ -178,8 +192,6 @@ local function is_within_share(user)
   local slots = user.policy.share * (leased + #started + 1) + 1e-9 -- 0.29 * 100 is a little less than 29
   return user.in_flight + 1 <= math.max(1, slots)
 end
-
-local queue, to_read = nil, opts.limit -- the ring, as far as it was read
 
 local function read_ring()
   if queue then
@@ -236,7 +248,7 @@ local function serve_at(place)
   local user = queue[place]
   queue.head = place + 1
   local level, starts = passed and level_at(user.v), #started
-  local again = serve(user, #queue - place)
+  local again = serve(user)
   for _, other in ipairs(passed or {}) do
     other.v = #started > starts and math.max(other.v, level) or other.v
     put_back(queue, other)

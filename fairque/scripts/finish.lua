@@ -9,22 +9,24 @@
 --- @include "includes/release"
 
 -- What the batch has in common is asked and written once: the leases, and the set of finished tasks.
-local members, accepted, done, ending = {}, {}, {}, {}
+local members, names, accepted, done, ending = {}, {}, {}, {}, {}
 for i = 2, #ARGV, 4 do
   members[#members + 1] = ARGV[i]
+  names[#names + 1] = string.sub(ARGV[i], 1, string.find(ARGV[i], ':', 1, true) - 1)
 end
 local leases = #members > 0 and redis.call('ZMSCORE', root .. 'leases', unpack(members)) or {}
 local some_are_awaited = any_has_dependents(members)
 local result_ms = opts.result_ms > 0 and integer(opts.result_ms)
 local kept_until = integer(now + opts.retention.finished)
 
+load_users(names)
 for k, member in ipairs(members) do
   local attempt, claim, result = ARGV[4 * k - 1], ARGV[4 * k], ARGV[4 * k + 1]
   accepted[k] = 0
   local run = attempt_of(member)
   if is_attempt(run, attempt, claim) then
     if leases[k] and not done[member] then
-      local user = load_user(string.sub(member, 1, string.find(member, ':', 1, true) - 1))
+      local user = load_user(names[k])
       -- One that was eligible has ready tasks, and none of them goes by this.
       user.is_ready = user.is_ready or (user.ring_v and true)
       -- A result that dependents may read is kept as long as its task, and that as long as they are (cleanup).

@@ -39,6 +39,11 @@ local function graphs()
   return { problem = problem_of_links, defers = defers, complete = complete }
 end
 
+local names = {}
+for i = 1, size do
+  names[i] = ARGV[3 * i - 1]
+end
+load_users(names)
 local may_be_full = opts.max_queued or opts.rest
 for i = 1, size do
   may_be_full = may_be_full or load_user(ARGV[3 * i - 1]).policy.max_queued

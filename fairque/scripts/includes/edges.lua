@@ -1,5 +1,4 @@
 -- What most scripts have to know of dependencies: whether there are any (includes/dependencies has the rest).
-local ARGUMENTS = 1000 -- of one command; Lua's stack ends at some 8,000
 
 local function dependents_key(member)
   return root .. 'dependents:' .. member

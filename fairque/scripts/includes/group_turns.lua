@@ -24,9 +24,9 @@ local function next_group(user)
   local group = group_in_turn(user)
   while group do
     group.is_touched = true
-    local lane = read_lane(group, lane_key(user.name, group.name), user.name, 1)
-    if lane then
-      return lane, group
+    read_lanes({ { group, lane_key(user.name, group.name), user.name, 1 } })
+    if group.lane then
+      return group.lane, group
     end
     user.turns.head = user.turns.head + 1
     group = group_in_turn(user)

@@ -4,13 +4,20 @@
 -- further back can come first, until the next in memory stands behind all that was read.
 
 -- The order of the ring: by virtual time, and where that is equal by bytes, as the server has it (`<` follows the locale).
--- What the names begin with in common is found by halves: names have up to 1024 bytes, and thousands are compared.
+-- What the names begin with in common is found by halves where it is long: names have up to 1024 bytes, and thousands
+-- are compared.
 local function before(one, other)
   if one.v ~= other.v or one.name == other.name then
     return one.v < other.v
   end
   local a, b = one.name, other.name
-  local same, step = 0, 512
+  for i = 1, 12 do
+    local byte_of_a, byte_of_b = string.byte(a, i) or -1, string.byte(b, i) or -1
+    if byte_of_a ~= byte_of_b then
+      return byte_of_a < byte_of_b
+    end
+  end
+  local same, step = 12, 512
   while step >= 1 do
     local till = same + step
     if till <= #a and till <= #b and string.sub(a, same + 1, till) == string.sub(b, same + 1, till) then

@@ -1,22 +1,27 @@
--- The tasks at the head of a lane are read together, `size` of them; one more tells whether any are left. They leave the
--- lane together too, before anybody else looks at it: those that were used, from the first one on.
-local function read_lane(owner, key, name, size)
-  local found = redis.call('ZRANGE', key, 0, size, 'WITHSCORES')
-  local last = math.min(size, #found / 2)
-  if last == 0 then
-    owner.is_ready = false
-    return nil
+-- The tasks at the head of several lanes are read together. `asked` has for each the owner (a user or a group), its key,
+-- the user's name, and how many tasks; one more tells whether any are left. What is used of a lane, from the first one
+-- on, leaves it together too, before anybody else looks at it.
+local function read_lanes(asked)
+  local batch = { members = {}, tasks = {}, runs = {} }
+  for _, one in ipairs(asked) do
+    local owner, key, name, size = unpack(one)
+    local found = redis.call('ZRANGE', key, 0, size, 'WITHSCORES')
+    local last, from = math.min(size, #found / 2), #batch.members
+    for i = 1, last do
+      local member = name .. ':' .. found[2 * i - 1]
+      batch.members[from + i] = member
+      batch.tasks[from + i], batch.runs[from + i] = root .. 'task:' .. member, root .. 'run:' .. member
+    end
+    if last > 0 then
+      owner.lane = { key = key, found = found, used = 0, last = last, from = from, batch = batch }
+    else
+      owner.is_ready = false
+    end
   end
-  local members, tasks, runs = {}, {}, {}
-  for i = 1, last do
-    local member = name .. ':' .. found[2 * i - 1]
-    members[i], tasks[i], runs[i] = member, root .. 'task:' .. member, root .. 'run:' .. member
+  if batch.tasks[1] then
+    batch.records = redis.call('MGET', unpack(batch.tasks))
+    batch.are_new = redis.call('EXISTS', unpack(batch.runs)) == 0 -- then all are first attempts
   end
-  owner.lane = {
-    key = key, found = found, used = 0, last = last, members = members, runs = runs,
-    records = redis.call('MGET', unpack(tasks)), are_new = redis.call('EXISTS', unpack(runs)) == 0,
-  }
-  return owner.lane
 end
 
 local function leave_lane(owner)

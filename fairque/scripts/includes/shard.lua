@@ -4,6 +4,7 @@ local opts = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
+local ARGUMENTS = 1000 -- of one command; Lua's stack ends at some 8,000
 
 -- Numbers go to redis.call as they are, which keeps all 53 bits. Where a script makes text of one (in a key,
 -- in an error) it must be small: Lua's own conversion keeps 14 digits. This one keeps all of an integer.

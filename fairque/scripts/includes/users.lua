@@ -39,7 +39,7 @@ end
 
 --- @include "includes/eligible"
 
--- `ring_v` is the user's score in the ring where the caller has read it already.
+-- `ring_v` is the user's score in the ring where the caller has read it already, false where it has none.
 local function load_user(name, ring_v)
   local user = users[name]
   if user then
@@ -52,7 +52,10 @@ local function load_user(name, ring_v)
   stored[GROUPS] = tonumber(stored[GROUPS]) -- nil where no task of the user has had a group
   stored[SERVICE] = stored[SERVICE] or nil
   local compiled = stored[POLICY] or nil
-  ring_v = ring_v or tonumber(redis.call('ZSCORE', root .. 'ring', name)) -- nil while not in the ring
+  if ring_v == nil then
+    ring_v = redis.call('ZSCORE', root .. 'ring', name)
+  end
+  ring_v = tonumber(ring_v or nil) -- nil while not in the ring
   user = {
     name = name,
     stored = stored,
@@ -78,6 +81,23 @@ local function load_user(name, ring_v)
   return user
 end
 
+-- Load the users of a batch, whose names may be there several times: the ring is asked once.
+local function load_users(names)
+  local new = {}
+  for _, name in ipairs(names) do
+    if users[name] == nil then
+      new[#new + 1] = name
+      users[name] = false
+    end
+  end
+  for i = 1, #new, ARGUMENTS do
+    local last = math.min(i + ARGUMENTS - 1, #new)
+    for k, ring_v in ipairs(redis.call('ZMSCORE', root .. 'ring', unpack(new, i, last))) do
+      load_user(new[i + k - 1], ring_v)
+    end
+  end
+end
+
 -- Whether tasks of the user are ready. A script that has changed its lane may know it: `is_ready`.
 local function has_ready(user)
   if user.known_groups then
@@ -92,15 +112,15 @@ local function has_ready(user)
   return user.is_ready
 end
 
--- In the ring if eligible; and in the index of users: with 0 while it has live tasks, else with the time since when it
+-- In the ring if eligible (it is added with the others, by `entries`); and in the index of users: with 0 while it has live tasks, else with the time since when it
 -- has none; one with a policy stays.
-local function settle_sets(user, floor)
+local function settle_sets(user, floor, entries)
   if user.eligible then
     if not user.ring_v then
       user.v = math.max(user.v, floor) -- idling earns no credit, draining forgives no debt
     end
     if user.v ~= user.ring_v then
-      redis.call('ZADD', root .. 'ring', user.v, user.name)
+      entries[#entries + 1], entries[#entries + 2] = user.v, user.name
       user.ring_v = user.v
     end
   elseif user.ring_v then
@@ -140,8 +160,9 @@ local function settle_users()
   -- read before any write, so that no order of users matters.
   local first = entering and redis.call('ZRANGE', root .. 'ring', 0, 0, 'WITHSCORES')
   local floor = entering and tonumber(first[2] or redis.call('HGET', root .. 'clock', 'floor') or 0)
+  local entries = {}
   for _, user in pairs(users) do
-    settle_sets(user, floor)
+    settle_sets(user, floor, entries)
     if user.due or user.throttled > 0 then
       needed(rates).settle(user)
     end
@@ -150,6 +171,9 @@ local function settle_users()
     end
     user.was_in_ring = user.ring_v ~= nil
     save_user(user)
+  end
+  for i = 1, #entries, ARGUMENTS do
+    redis.call('ZADD', root .. 'ring', unpack(entries, i, math.min(i + ARGUMENTS - 1, #entries)))
   end
   if defined[services] then
     defined[services].save()

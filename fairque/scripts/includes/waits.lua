@@ -2,8 +2,10 @@
 -- most some 130 of them. Two periods are kept, for "recently".
 local PERIOD_MS = 300000
 
+local period = math.floor(now / PERIOD_MS)
+
 local function waits_key(name, periods_ago)
-  return root .. 'waits:' .. name .. ':' .. string.format('%d', math.floor(now / PERIOD_MS) - periods_ago)
+  return root .. 'waits:' .. name .. ':' .. period - periods_ago
 end
 
 local function waited(user, wait)
