@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RATIO = Metric("", "more")
 TURNS, IN_A_TURN = 20, 100  # of what is compared one by one
-CLAIMS = 300
+CLAIMS = 300  # at most, and half of the tasks
 DRAINED = 20_000  # of a large backlog
 
 
@@ -108,10 +108,10 @@ class Scale:
             bench.begin()
             queued = bench.scaled(tasks)
             bench.produce("many", kind="async", count=queued, users=users, seconds=LONG)
-            claims = claim_times(bench.server.url)
+            claims = claim_times(bench.server.url, min(CLAIMS, queued // 2))
             values[at_size("claim p50", users, tasks)] = percentile(claims, 50)
             values[at_size("claim p99", users, tasks)] = percentile(claims, 99)
-            values[at_size("drain", users, tasks)] = self._drain(bench, queued - len(claims))
+            values[at_size("drain", users, tasks)] = self._drain(bench, queued - len(claims) - 1)
         return values
 
     @staticmethod
@@ -123,13 +123,13 @@ class Scale:
         return (count - 1) / (times[-1] - times[0]) * 1e9
 
 
-def claim_times(url: str) -> list[float]:
-    """Ms of round trips that claim one task each."""
+def claim_times(url: str, count: int) -> list[float]:
+    """Ms of round trips that claim one task each; one more task is claimed before."""
     with TaskQueue(url) as queue:
         queue.pop("floor")
         line, claim = RawConnection(url), Scripts(queue, 1).claim(1)
         times = []
-        for _ in range(CLAIMS):
+        for _ in range(count):
             began = time.perf_counter()
             line.send(claim)
             line.reply()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CONCURRENCY: dict[Kind, int] = {"async": 100, "plain": 10}
 ROOT = Path(__file__).parent.parent
 PRODUCING, STALLED, STOPPING = 60.0, 20.0, 2.0  # seconds at most
+PRODUCED = 5_000  # tasks that a producer is given one more second for
 LULL = 0.5  # seconds after the last task in which its worker may still write
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -75,12 +76,13 @@ class Bench:
             CannotRunError: It failed, or took too long.
         """
         order = {"action": action, "count": count, "size": size, "chunk": chunk, "seconds": 5.0, **extra}
+        patience = PRODUCING + count / PRODUCED
         with tempfile.TemporaryFile(mode="w+") as log:
             process = self._start(order, kind, log)
             try:
-                said, _ = process.communicate(timeout=PRODUCING)
+                said, _ = process.communicate(timeout=patience)
             except subprocess.TimeoutExpired as error:
-                raise CannotRunError(f"the producer took more than {PRODUCING:.0f} s") from error
+                raise CannotRunError(f"the producer took more than {patience:.0f} s") from error
             finally:
                 end(process)
             if process.returncode:
