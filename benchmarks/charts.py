@@ -29,6 +29,7 @@ COLORS = {"own": "#0072b2", "newcomer": "#e69f00", "established": "#9a9a9a"}
 GROUPS = "Blue: FairQueue. Grey: established peers. Orange: newcomers."
 WIDTH, ROW, AROUND = 9.0, 0.27, 1.45  # inches: a picture, a peer's row, what is not rows
 ROOM = 1.22  # of the longest bar, for its number
+THOUSANDS = "{x:,.15g}"
 NOTE = 140  # characters in a line under a chart
 LOOK: Any = {
     "svg.fonttype": "none",
@@ -95,6 +96,8 @@ class Roundtrip:
         for place, (title, what), found in zip(axes, self.panels, ordered, strict=True):
             place.set_title(title, loc="left")
             _ranges(place, results, found, results.values(self.name, f"{what} p99"))
+        spans = [place.dataLim.intervalx for place, found in zip(axes, ordered, strict=True) if found]
+        axes[0].set_xlim(min(low for low, _ in spans) / 2, max(high for _, high in spans) * 8)  # with room
         notes = [left_out(results, title, self.name, f"{what} p50") for title, what in self.panels]
         _explain(
             figure, results, ["Dot: median. Diamond: 99th percentile. Logarithmic axis.", GROUPS, *notes]
@@ -124,6 +127,7 @@ class Growth:
             place.minorticks_off()
             place.margins(x=0.15)
             place.set_ylim(0, max(y for _, points in panels for _, y in points) * ROOM)
+            place.yaxis.set_major_formatter(THOUSANDS)
             place.grid(axis="y")
             for x, y in points:
                 place.annotate(number(y), (x, y), (0, 7), textcoords="offset points", ha="center")
@@ -180,7 +184,8 @@ def growth(results: Results, sizes: Sequence[tuple[int, int]], axis: int) -> lis
 def origin(results: Results) -> str:
     """What the numbers come from."""
     machine, rounds = results.data["machine"], results.data["settings"]["rounds"]
-    quick = " A quick look: no figures to quote." if results.is_quick else ""
+    part = results.data["settings"]["scale"]
+    quick = f" A quick look, with {part:.0%} of the tasks: no figures to quote." if results.is_quick else ""
     median = f"Medians of {rounds} rounds" if rounds > 1 else "One round"
     return (
         f"{median}, {machine['cores']} cores for all processes and the server; "
@@ -220,7 +225,7 @@ def _bars(axes: Any, results: Results, found: Sequence[Found]) -> None:
     axes.bar_label(bars, [number(one.value) for one in found], padding=3)
     axes.set_xlim(0, max((one.value for one in found), default=1) * ROOM)
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(4))
-    axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.15g}"))
+    axes.xaxis.set_major_formatter(THOUSANDS)
 
 
 def _ranges(axes: Any, results: Results, found: Sequence[Found], ends: dict[str, float]) -> None:
@@ -233,9 +238,7 @@ def _ranges(axes: Any, results: Results, found: Sequence[Found], ends: dict[str,
         text = f"{number(one.value)}, {number(end)}"
         axes.annotate(text, (max(one.value, end), row), (7, 0), textcoords="offset points", va="center")
     axes.set_xscale("log")
-    least, most = axes.dataLim.intervalx
-    axes.set_xlim(least / 2, most * 8)  # room for the numbers
-    axes.xaxis.set_major_formatter(mpl.ticker.StrMethodFormatter("{x:,.15g}"))
+    axes.xaxis.set_major_formatter(THOUSANDS)
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
