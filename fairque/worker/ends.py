@@ -60,7 +60,12 @@ class Ends:
         self._reported = 0  # in reports that are under way
 
     def __len__(self) -> int:
-        return len(self._finished) + len(self._failed) + self._reported
+        return self.unsaid + self._reported
+
+    @property
+    def unsaid(self) -> int:
+        """How many no report has told of yet."""
+        return len(self._finished) + len(self._failed)
 
     def add(self, outcome: Outcome) -> None:
         """An attempt has ended."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ logger = logging.getLogger("fairque.worker")
 
 BURST_PATIENCE = 10.0  # a burst waits for tasks (retries, mostly) that are due within so many seconds
 LONGEST_SLEEP = 5.0
+SHORT_SECONDS = 0.001  # of a task; and how long the end of a short one may wait for others
+WORTH_HALVING = 32  # tasks of a claim: fewer start all at once
 DISTURBED_SECONDS = 1.0
 SWALLOWED_SECONDS = 0.05  # after which a wait is canceled again: as it sends, redis-py may swallow that
 INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are interrupted
@@ -135,6 +138,7 @@ class Pump:
         try:
             while not self._halted:
                 self._changed.clear()
+                await self._let_others_end()
                 trip = self._next_trip()
                 if trip is not None:
                     await self._talk(trip)
@@ -145,7 +149,8 @@ class Pump:
                     continue
                 elif self._claimed:
                     # The first half may end at once, and is then acknowledged while the other one runs.
-                    self._start_claimed((len(self._claimed) + 1) // 2)
+                    count = len(self._claimed)
+                    self._start_claimed(count if count < WORTH_HALVING else (count + 1) // 2)
                     await asyncio.sleep(0)
                 elif self._is_done():
                     self._turns.look_all()
@@ -206,6 +211,18 @@ class Pump:
         if self._stopping:
             return not self._runs_any
         return self._burst and self._turns.all_idle
+
+    async def _let_others_end(self) -> None:
+        """Where tasks are short, and few have ended, wait a moment for more: a trip costs more than those."""
+        slots = self._turns.slots
+        if not 0 < self._ends.unsaid < slots.running or slots.pace > SHORT_SECONDS:
+            return
+        moment = asyncio.get_running_loop().call_later(SHORT_SECONDS, self._changed.set)
+        until = time.monotonic() + SHORT_SECONDS
+        while self._ends.unsaid < slots.running and time.monotonic() < until:
+            self._changed.clear()
+            await self._changed.wait()
+        moment.cancel()
 
     def on_end(self, outcome: Outcome | None) -> None:
         """An attempt has left its slot."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from fairque.worker.xcom import WorkerXCom
 
 
+NEWEST = 0.1  # how much of the pace the latest attempt makes
+
+
 class Slots:
     """Runs attempts, of all shards, and says how each ended.
 
@@ -48,6 +51,7 @@ class Slots:
         self._running: dict[AttemptKey, Running] = {}
         self._alone: AttemptKey | None = None  # of a suspect that runs
         self.reserved = 0  # for tasks that are claimed and about to start
+        self.pace = 0.0  # seconds that an attempt takes, on a moving average
 
     @property
     def free(self) -> int:
@@ -85,11 +89,13 @@ class Slots:
 
     async def _run(self, running: Running) -> None:
         outcome: Outcome | None = None
+        began = time.monotonic()
         try:
             outcome = await self._execution.run(running)
         except BaseException as error:  # noqa: BLE001 - whatever happens, the slot is freed and the end is told
             outcome = running.ended(error=error)
         del self._running[running.key]
+        self.pace += NEWEST * (time.monotonic() - began - self.pace)
         if running.dropped:
             outcome = None
             running.owner.heart.remove(running.key)
