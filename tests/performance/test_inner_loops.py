@@ -84,7 +84,7 @@ def pushed(queue: TaskQueue) -> TaskQueue:
 
 def test_building_tasks_costs_a_few_plain_encodings(benchmark: BenchmarkFixture) -> None:
     encode, _ = json_both_ways(HEADERS)
-    assert ratio(benchmark, made, encode) < 15
+    assert ratio(benchmark, made, encode) < 25
 
 
 def test_encoding_a_batch_costs_a_few_plain_encodings(benchmark: BenchmarkFixture, queue: TaskQueue) -> None:
@@ -99,7 +99,7 @@ def test_building_the_call_of_a_batch_costs_less_than_encoding_it(
     commands = queue.commands.shards[0]
     tasks, records = commands.ready(made(), None)
     encoding = lambda: commands.ready(tasks, None)  # noqa: E731 - the reference
-    assert ratio(benchmark, lambda: commands.batch(tasks, records, None).calls, encoding) < 1
+    assert ratio(benchmark, lambda: commands.batch(tasks, records, None).calls, encoding) < 0.5
 
 
 def test_decoding_a_claim_costs_a_few_plain_decodings(benchmark: BenchmarkFixture, pushed: TaskQueue) -> None:
@@ -107,7 +107,7 @@ def test_decoding_a_claim_costs_a_few_plain_decodings(benchmark: BenchmarkFixtur
     call = pushed.commands.shards[0].claim("w", BATCH)
     reply = sent(pushed, call)
     assert len(call.read(reply).tasks) == BATCH
-    assert ratio(benchmark, lambda: call.read(reply), decode) < 15
+    assert ratio(benchmark, lambda: call.read(reply), decode) < 10
 
 
 def test_building_the_call_that_finishes_a_batch_costs_less_than_decoding_its_claim(
@@ -117,7 +117,7 @@ def test_building_the_call_that_finishes_a_batch_costs_less_than_decoding_its_cl
     call = commands.claim("w", BATCH)
     reply = sent(pushed, call)
     items = [(claimed, b"null") for claimed in call.read(reply).tasks]
-    assert ratio(benchmark, lambda: commands.finish_call(items), lambda: call.read(reply)) < 1
+    assert ratio(benchmark, lambda: commands.finish_call(items), lambda: call.read(reply)) < 0.6
 
 
 # --- at the server ------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_a_task_in_a_full_batch_costs_the_server_a_fraction_of_one_by_itself(
             costs.setdefault(("finish", batch), []).append(server_us(raw, finish))
 
     benchmark.pedantic(one_round, rounds=30)  # type: ignore[no-untyped-call]
-    for script, bound in (("claim", 0.4), ("finish", 0.6)):
+    for script, bound in (("claim", 0.2), ("finish", 0.25)):
         alone, together = min(costs[script, 1]), min(costs[script, BATCH])
         print(f"{script}: {alone:.0f} µs by itself, {together:.1f} µs in a batch of {BATCH}")
         assert together < bound * alone
