@@ -19,6 +19,7 @@ from fairque.queue.declared import declare, declared_schedules
 from fairque.queue.queue import TaskQueue
 from fairque.queue.visits import Visits
 from fairque.utils.background import ending_signals
+from fairque.utils.loops import name_of
 from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
 from fairque.worker.homes import Homes
@@ -36,7 +37,7 @@ from fairque.worker.vitals import Vitals
 from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fairque.core.config import FairQueueConfig, WorkerConfig
     from fairque.core.function import Executor
@@ -124,6 +125,7 @@ class AsyncWorker:
         self.settings = _merge(self.config.worker, self._given)
         self.worker_id = self.settings.id or _new_worker_id()
         self.vitals = Vitals(self.worker_id)
+        self.on_start: Callable[[], None] | None = None  # is called on the loop when `run` begins
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
@@ -152,6 +154,8 @@ class AsyncWorker:
         if self._stop_was_asked:  # looked at after the loop is known, and set by stop() before it looks there
             self._stop_requested.set()
         try:
+            if self.on_start is not None:
+                self.on_start()
             if isinstance(self._source, AsyncTaskQueue):
                 await self._run(self._source)
                 return
@@ -199,10 +203,11 @@ class AsyncWorker:
         homes = asyncio.create_task(Homes(queue.manager, queue.commands, self.worker_id, turns).run())
         declaring = asyncio.create_task(queue.run(declare(queue.commands, declared)))
         logger.info(
-            "worker %s serves queue %s, %d at once",
+            "worker %s serves queue %s, %d at once, on %s",
             self.worker_id,
             queue.commands.where,
             self.settings.concurrency,
+            name_of(asyncio.get_running_loop()),
         )
         try:
             with ending_signals(self._on_signal):

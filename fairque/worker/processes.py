@@ -278,7 +278,9 @@ async def _spawn(descriptor: int) -> asyncio.subprocess.Process:
         *path,
         stdin=subprocess.DEVNULL,
         pass_fds=(descriptor,),
-        process_group=0,  # Ctrl-C is for the worker, which decides; and a kill reaches what a task started
+        # Ctrl-C is for the worker, which decides; and a kill reaches what a task started. A process group
+        # would do, but uvloop knows sessions only.
+        start_new_session=True,
     )
 
 
