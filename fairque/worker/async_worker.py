@@ -30,6 +30,7 @@ from fairque.worker.pump import Pump
 from fairque.worker.recycling import Limits
 from fairque.worker.selection import choices, choices_in
 from fairque.worker.slots import Slots
+from fairque.worker.steps import leave_the_parents_loop
 from fairque.worker.threads import TaskThreads
 from fairque.worker.turns import Turns
 from fairque.worker.upkeep import Upkeep
@@ -131,7 +132,7 @@ class AsyncWorker:
     def renew_after_fork(self) -> None:
         """In the child of a fork it is another worker, unless its id was given, and does not run."""
         if self._loop is not None and self._thread == threading.get_ident():
-            self._loop.call_soon(_leave_the_parents_loop)
+            self._loop.call_soon(leave_the_parents_loop)
         self._loop = None
         self.worker_id = self.settings.id or _new_worker_id()
         self.vitals = Vitals(self.worker_id)
@@ -312,18 +313,6 @@ class AsyncWorker:
         if self._stop_requested.is_set():
             self._hurry.set()
         self._stop_requested.set()
-
-
-def _leave_the_parents_loop() -> None:
-    """A child has come back into the loop, whose sockets and selector it shares with its parent.
-
-    Whatever it did there, to end in the usual way too, would be done to the parent's.
-    """
-    logger.error(
-        "a task has forked on the event loop, and the child has returned to it: the child is ended; leave it "
-        "by os._exit, or fork in a plain function"
-    )
-    os._exit(1)
 
 
 def _listed(users: Sequence[str] | None) -> Sequence[str] | None:
