@@ -91,7 +91,7 @@ def prepare(peer: Peer) -> Environment:
     """
     if peer.group == "own":
         found = {distribution.name: distribution.version for distribution in distributions()}
-        wanted = ("fairque", "hiredis", "msgspec", "redis")
+        wanted = ("fairque", "hiredis", "msgspec", "redis", "uvloop")
         versions = {"python": sys.version.split()[0], **{name: found[name] for name in wanted}}
         return Environment(_harness(sys.executable), {}, versions)
     folder = FOLDER / peer.name

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import cycle
 from typing import Any
 
 from benchmarks.harness import Options
-from fairque import AsyncWorker, TaskHandle, TaskQueue, task
+from fairque import TaskHandle, TaskQueue, Worker, task
 
 
 class Producer:
@@ -34,4 +33,4 @@ class Producer:
 
 def run_worker(options: Options) -> None:
     task(options.task)
-    asyncio.run(AsyncWorker(options.url, concurrency=options.concurrency).run())
+    Worker(options.url, concurrency=options.concurrency).run()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fairque.cli.starting import import_tasks, tell_problems
 from fairque.queue.queue import TaskQueue
 from fairque.scheduler.async_scheduler import AsyncTaskScheduler
+from fairque.utils.loops import new_event_loop
 from fairque.worker.exit_code import ExitCode
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def fire(settings: FairQueueConfig, modules: list[str]) -> None:
     """Put on the server what the modules and the configuration declare, and fire schedules until stopped.
 
     Raises:
-        ConfigurationError: A module cannot be imported.
+        ConfigurationError: A module cannot be imported, or the environment asks for no such event loop.
         ScheduleValidationError: A declared schedule is wrong.
         ServerError: The server cannot be used at the start.
     """
@@ -49,7 +50,8 @@ def fire(settings: FairQueueConfig, modules: list[str]) -> None:
     import_tasks(modules)
     with TaskQueue(settings) as queue:
         tell_problems(queue)
-        asyncio.run(_run(AsyncTaskScheduler(queue), ending))
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            runner.run(_run(AsyncTaskScheduler(queue), ending))
 
 
 async def _run(scheduler: AsyncTaskScheduler, ending: _Ending) -> None:

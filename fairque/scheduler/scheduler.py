@@ -79,6 +79,7 @@ class TaskScheduler:
             RuntimeError: It works already.
             ScheduleValidationError: A declared schedule is wrong; the message names it.
             UnsafeServerError: The server may drop tasks.
+            ConfigurationError: `FAIRQUE_EVENT_LOOP` names no event loop, or one that is not installed.
         """
         self._background.run()
 
@@ -87,6 +88,7 @@ class TaskScheduler:
 
         Raises:
             RuntimeError: It works already.
+            ConfigurationError: As for `run`.
         """
         self._background.start()
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fairque.core.exceptions import FairQueueError
+from fairque.utils.loops import new_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,9 +50,15 @@ class Background:
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Run the engine here, on a loop of its own, to its end."""
+        """Run the engine here, on a loop of its own, to its end.
+
+        Raises:
+            ConfigurationError: There is no such loop as the environment asks for.
+        """
+        self._run_on(new_event_loop())
+
+    def _run_on(self, loop: asyncio.AbstractEventLoop) -> None:
         # Not asyncio.run: that waits for tasks and threads which do not end, however long.
-        loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(self._engine.run())
         finally:
@@ -62,11 +69,15 @@ class Background:
 
         Raises:
             RuntimeError: It works already.
+            ConfigurationError: There is no such loop as the environment asks for.
         """
         if self._thread is not None:
             raise RuntimeError(f"{self._name} works already: stop() it first")
+        loop = new_event_loop()
         self._engine.forget_stop()
-        self._thread = threading.Thread(target=self._run_in_thread, name=self._thread_name, daemon=True)
+        self._thread = threading.Thread(
+            target=self._run_in_thread, args=(loop,), name=self._thread_name, daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
@@ -91,9 +102,9 @@ class Background:
             return not self._thread.is_alive()
         return True
 
-    def _run_in_thread(self) -> None:
+    def _run_in_thread(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            self.run()
+            self._run_on(loop)
         except BaseException as error:
             self._error = error  # raised again by stop(), which may be long after
             # A FairQueue error says all that there is to say.

@@ -19,6 +19,7 @@ from fairque.queue.declared import declare, declared_schedules
 from fairque.queue.queue import TaskQueue
 from fairque.queue.visits import Visits
 from fairque.utils.background import ending_signals
+from fairque.utils.loops import name_of
 from fairque.worker.execution import Execution
 from fairque.worker.heart import AttemptKey, Heart
 from fairque.worker.homes import Homes
@@ -29,6 +30,7 @@ from fairque.worker.pump import Pump
 from fairque.worker.recycling import Limits
 from fairque.worker.selection import choices, choices_in
 from fairque.worker.slots import Slots
+from fairque.worker.steps import leave_the_parents_loop
 from fairque.worker.threads import TaskThreads
 from fairque.worker.turns import Turns
 from fairque.worker.upkeep import Upkeep
@@ -36,7 +38,7 @@ from fairque.worker.vitals import Vitals
 from fairque.worker.xcom import WorkerXCom
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from fairque.core.config import FairQueueConfig, WorkerConfig
     from fairque.core.function import Executor
@@ -124,12 +126,13 @@ class AsyncWorker:
         self.settings = _merge(self.config.worker, self._given)
         self.worker_id = self.settings.id or _new_worker_id()
         self.vitals = Vitals(self.worker_id)
+        self.on_start: Callable[[], None] | None = None  # is called on the loop when `run` begins
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
         """In the child of a fork it is another worker, unless its id was given, and does not run."""
         if self._loop is not None and self._thread == threading.get_ident():
-            self._loop.call_soon(_leave_the_parents_loop)
+            self._loop.call_soon(leave_the_parents_loop)
         self._loop = None
         self.worker_id = self.settings.id or _new_worker_id()
         self.vitals = Vitals(self.worker_id)
@@ -152,6 +155,8 @@ class AsyncWorker:
         if self._stop_was_asked:  # looked at after the loop is known, and set by stop() before it looks there
             self._stop_requested.set()
         try:
+            if self.on_start is not None:
+                self.on_start()
             if isinstance(self._source, AsyncTaskQueue):
                 await self._run(self._source)
                 return
@@ -199,10 +204,11 @@ class AsyncWorker:
         homes = asyncio.create_task(Homes(queue.manager, queue.commands, self.worker_id, turns).run())
         declaring = asyncio.create_task(queue.run(declare(queue.commands, declared)))
         logger.info(
-            "worker %s serves queue %s, %d at once",
+            "worker %s serves queue %s, %d at once, on %s",
             self.worker_id,
             queue.commands.where,
             self.settings.concurrency,
+            name_of(asyncio.get_running_loop()),
         )
         try:
             with ending_signals(self._on_signal):
@@ -307,18 +313,6 @@ class AsyncWorker:
         if self._stop_requested.is_set():
             self._hurry.set()
         self._stop_requested.set()
-
-
-def _leave_the_parents_loop() -> None:
-    """A child has come back into the loop, whose sockets and selector it shares with its parent.
-
-    Whatever it did there, to end in the usual way too, would be done to the parent's.
-    """
-    logger.error(
-        "a task has forked on the event loop, and the child has returned to it: the child is ended; leave it "
-        "by os._exit, or fork in a plain function"
-    )
-    os._exit(1)
 
 
 def _listed(users: Sequence[str] | None) -> Sequence[str] | None:

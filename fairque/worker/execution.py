@@ -17,6 +17,7 @@ from fairque.queue.failure import UNKNOWN
 from fairque.worker.handler import AsyncTaskHandler, TaskHandler
 from fairque.worker.interruption import Interruption
 from fairque.worker.outage import sit_out
+from fairque.worker.steps import in_this_process
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -263,5 +264,8 @@ class Execution:
 
 
 async def _result_of(begin: Callable[[], Awaitable[Any]]) -> Any:
-    result = await begin()
-    return await result if inspect.iscoroutine(result) else result  # a plain function around an `async def`
+    work = begin()
+    result = await (in_this_process(work) if inspect.iscoroutine(work) else work)
+    if inspect.iscoroutine(result):  # a plain function around an `async def`
+        return await in_this_process(result)
+    return result

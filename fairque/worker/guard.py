@@ -53,6 +53,7 @@ class Guard:
         self._worker: AsyncWorker | None = None
         self._pid = os.getpid()
         self._bell, self._ear = socket.socketpair()
+        self._loops_bell: int | None = None  # by which the worker's loop hears signals, if it would itself
         self._handlers: dict[signal.Signals, Any] = {}
         self._masks = threading.local()  # of threads that fork just now
         self._was_signaled = False
@@ -83,10 +84,23 @@ class Guard:
         self._report()
         self._bell.close()
         self._ear.close()
+        if self._loops_bell is not None:
+            os.close(self._loops_bell)
 
     def watch(self, worker: AsyncWorker) -> None:
         """From now on there is a worker to end; before, the process just ends."""
         self._worker = worker
+        worker.on_start = self._hear_before_the_loop
+
+    def _hear_before_the_loop(self) -> None:
+        """Have signals told to the thread again, on a loop that has begun to listen to them in its place.
+
+        uvloop does so while it runs, which is of no use when it is blocked. It would not let handlers of
+        Python's run while it waits, so that it is told by the thread. At its end it sets back what it found.
+        """
+        theirs = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
+        if theirs not in {-1, self._bell.fileno()}:
+            self._loops_bell = os.dup(theirs)  # the loop closes its own
 
     def _hold_signals(self) -> None:
         """Before a fork: a signal for the new child waits until the child has taken leave of this guard."""
@@ -117,12 +131,19 @@ class Guard:
             ends: list[Any] = [self._ear] if self._link is None else [self._ear, self._link]
             ready, _, _ = select.select(ends, [], [], self._patience())
             if self._ear in ready:
-                for number in self._ear.recv(4096):
+                numbers = self._ear.recv(4096)
+                self._tell_the_loop(numbers)
+                for number in numbers:
                     self._hear_signal(number)
             if self._link in ready:
                 self._hear_supervisor()
             self._report()
             self._end_what_is_late()
+
+    def _tell_the_loop(self, numbers: bytes) -> None:
+        if self._loops_bell is not None:
+            with contextlib.suppress(OSError):  # it has ended, or has more to hear than it can take in
+                os.write(self._loops_bell, numbers)
 
     def _patience(self) -> float | None:
         return None if self._link is None and self._deadline is None else REPORT_SECONDS / 2

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
@@ -131,8 +131,7 @@ class TaskProcess(asyncio.Protocol):
     # --- what comes from it ---
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - for the type checker
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -278,7 +277,9 @@ async def _spawn(descriptor: int) -> asyncio.subprocess.Process:
         *path,
         stdin=subprocess.DEVNULL,
         pass_fds=(descriptor,),
-        process_group=0,  # Ctrl-C is for the worker, which decides; and a kill reaches what a task started
+        # Ctrl-C is for the worker, which decides; and a kill reaches what a task started. A process group
+        # would do, but uvloop knows sessions only.
+        start_new_session=True,
     )
 
 

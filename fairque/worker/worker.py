@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 class Worker:
     """`AsyncWorker` for programs without an event loop: `run()` blocks, `start()` works in the background.
 
-    Takes the same arguments. As a context manager it works in the background until the block ends.
+    Takes the same arguments. As a context manager it works in the background until the block ends. It runs on
+    an event loop of its own: uvloop's where that is installed, unless `FAIRQUE_EVENT_LOOP` says otherwise.
     """
 
     def __init__(self, source: Any = None, **options: Any) -> None:
@@ -31,6 +32,7 @@ class Worker:
 
         Raises:
             RuntimeError: It works already.
+            ConfigurationError: `FAIRQUE_EVENT_LOOP` names no event loop, or one that is not installed.
         """
         self._background.run()
 
@@ -39,6 +41,7 @@ class Worker:
 
         Raises:
             RuntimeError: It works already.
+            ConfigurationError: As for `run`.
         """
         self._background.start()
 

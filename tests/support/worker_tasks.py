@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -349,3 +350,9 @@ _kept: list[bytearray] = []
 def keep(mebibytes: int) -> None:
     """Occupies memory for good."""
     _kept.append(bytearray(os.urandom(1024)) * (1024 * mebibytes))
+
+
+@task(name="tests.note_signals", max_retries=0)
+async def note_signals(journal: str, number: int) -> None:
+    """From now on the worker's process writes down this signal."""
+    signal.signal(number, lambda *_: write(journal, "heard"))
