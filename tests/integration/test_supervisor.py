@@ -156,8 +156,8 @@ def test_a_hangup_replaces_one_child_after_the_other_while_tasks_go_on(
     supervisor = command("--processes", "2", "--concurrency", "1")
     handles = push_many(queue, journal, 2, 2.0)
     until(lambda: begun(journal) == 2, "both are running", within=START)
-    supervisor.signal(signal.SIGHUP)
     old = supervisor.started
+    supervisor.signal(signal.SIGHUP)
     until(lambda: not any(map(is_alive, old)), "both old ones are gone", within=START)
     assert [is_alive(pid) for pid in supervisor.started] == [False, False, True, True]
     assert [handle.result(timeout=1) for handle in handles] == [0, 1]
