@@ -24,6 +24,8 @@ from benchmarks.server import Server, own_server
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from benchmarks.rounds import Result
+
 QUICK = 0.05  # of the tasks
 CASES = (*CASES_OF_ALL, *OWN_CASES)
 
@@ -51,9 +53,17 @@ def main() -> None:
         running.prepare()
         for name, reason in running.refused.items():
             console.print(f"{name} takes no part: {reason}", markup=False)
-        report = Report(describe(server.version()), running, running.run(cases, rounds))
+        results: list[Result] = []
+        for of_case in running.run(cases, rounds):
+            results += of_case
+            report = Report(describe(server.version()), running, results)
+            # After each case: a run that is broken off leaves what it has.
+            _write(report, {"rounds": rounds, "scale": scale}, options)
     _show(report)
-    data = {"settings": {"rounds": rounds, "scale": scale}, **report.data()}
+
+
+def _write(report: Report, settings: dict[str, float], options: argparse.Namespace) -> None:
+    data = {"settings": settings, **report.data()}
     if options.json:
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     if options.markdown:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MANY = 20_000  # tasks
 CHUNK = 100  # tasks in a push of the mixed case
 PROBES, SLOW = (100, 1000), 300  # tasks of the probes; tasks a second below which the first one will do
-DRAINING = 10.0  # seconds that a drain should take at most
+DRAINING = 4.0  # seconds that a drain should take at most
 LONG = 1e9  # seconds: a push that is not cut short
 
 Values: TypeAlias = "dict[str, float]"
@@ -100,7 +100,7 @@ class Roundtrip:
         kind = bench.peer.kind
         with bench.worker(kind, results="awaited"):
             trips = bench.produce(
-                "roundtrip", kind=kind, count=bench.scaled(200), results="awaited", seconds=15.0 * bench.scale
+                "roundtrip", kind=kind, count=bench.scaled(200), results="awaited", seconds=8.0 * bench.scale
             )
         return {
             "start p50": percentile(trips["starts"], 50),
@@ -161,7 +161,7 @@ class Memory:
 
 
 def worthwhile(bench: Bench, kind: Kind) -> int:
-    """How many tasks this peer drains in about ten seconds, found by small drains; `MANY` at most."""
+    """How many tasks this peer drains in about four seconds, found by small drains; `MANY` at most."""
     if kind not in bench.counts:
         for probe in PROBES:
             rate = drain(bench, kind, probe)["rate"]

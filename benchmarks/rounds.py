@@ -14,7 +14,7 @@ from benchmarks.environments import CannotRunError, prepare
 from benchmarks.running import Bench
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from benchmarks.cases import Case, Values
     from benchmarks.environments import Environment, Kind, Peer
@@ -67,9 +67,8 @@ class Rounds:
             except CannotRunError as error:
                 self.refused[peer.name] = str(error)
 
-    def run(self, cases: Iterable[Case], rounds: int) -> list[Result]:
-        """All cases, each for some rounds."""
-        results = []
+    def run(self, cases: Iterable[Case], rounds: int) -> Iterator[list[Result]]:
+        """Each case for some rounds: its results."""
         for case in cases:
             takers = [peer for peer in self.peers if peer.group == "own" or not case.is_own]
             of_case = [Result(case, peer, reason=self.refused.get(peer.name)) for peer in takers]
@@ -78,8 +77,7 @@ class Rounds:
                     self._tell(f"{case.name} {number}/{rounds}: {result.peer.name}")
                     if result.reason is None:
                         self._round(result)
-            results += of_case
-        return results
+            yield of_case
 
     def _round(self, result: Result) -> None:
         with tempfile.TemporaryDirectory(prefix="fairque-benchmark-") as folder:

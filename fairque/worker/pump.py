@@ -85,6 +85,7 @@ class Pump:
         self._claimed: deque[Task[Any]] = deque()  # about to start; each has its slot reserved
         self._claims = Claims()
         self._claims_asleep = Claims()  # which wait on the server for a wake-up, beside the others
+        self._keeps_slot = False  # for the one of them that is open
         self._choice = 0  # which way to claim next
         self._hungry = bool(selection)  # whether a claim may give something
         self._nothing_left = not selection  # whether the last claim found nothing, now and soon
@@ -370,7 +371,12 @@ class Pump:
         if self._alarm is not None:
             self._alarm.cancel()
         loop = asyncio.get_running_loop()
-        self._alarm = None if seconds is None else loop.call_later(seconds, self._wake_up)
+        self._alarm = None if seconds is None else loop.call_later(seconds, self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        if self._turns.free <= 0:
+            self._give_up_slot()  # nobody tells the sleeper of what is due now
+        self._wake_up()
 
     def _wake_up(self) -> None:
         self._hungry = True
@@ -378,8 +384,7 @@ class Pump:
 
     async def _sleep(self, wait: Wait) -> None:
         try:
-            # A burst has to know what is left: it does not end while a task is on its way to a sleeper.
-            if wait.keys and len(self._selection) == 1 and not self._burst:
+            if wait.keys and self._may_claim_asleep:
                 await self._claim_when_woken(wait)
             else:
                 await self._pause(wait)
@@ -395,13 +400,25 @@ class Pump:
                 self._sleeper = None
                 self._wake_up()
 
+    @property
+    def _may_claim_asleep(self) -> bool:
+        """Not where shards share the slots, or one of several selections comes first; nor in a burst.
+
+        That has to know what is left: it does not end while a task is on its way to a sleeper.
+        """
+        return self._turns.is_alone and len(self._selection) == 1 and not self._burst
+
     async def _claim_when_woken(self, wait: Wait) -> None:
         """Have the server claim a task, one, as soon as it wakes this worker: a round trip less to its start.
 
-        Should other shards have filled the slots meanwhile, it is handed back, and another worker is woken.
+        A slot is kept for it, unless the worker needs the last one meanwhile: then it may be handed back.
         """
-        claims = self._claims_asleep
-        woken, claim = await self._manager.execute_woken(wait, self._claim_call(1, claims))
+        claims, self._keeps_slot = self._claims_asleep, self._turns.free > 0
+        self._turns.slots.reserved += self._keeps_slot
+        try:
+            woken, claim = await self._manager.execute_woken(wait, self._claim_call(1, claims))
+        finally:
+            self._give_up_slot()
         if not isinstance(claim, Exception):
             claims.was_answered()
             if not isinstance(woken, Exception):
@@ -414,6 +431,10 @@ class Pump:
         for reply in (woken, claim):
             if isinstance(reply, Exception):
                 raise reply
+
+    def _give_up_slot(self) -> None:
+        self._turns.slots.reserved -= self._keeps_slot
+        self._keeps_slot = False
 
     async def _pause(self, wait: Wait) -> None:
         def flow() -> Flow[bool]:

@@ -77,6 +77,11 @@ class Turns:
         return all(claimant.is_idle for claimant in self._claimants)
 
     @property
+    def is_alone(self) -> bool:
+        """Whether there is one shard."""
+        return len(self._claimants) == 1
+
+    @property
     def free(self) -> int:
         """Slots that neither run an attempt nor are kept for a claim under way."""
         return self.slots.free - sum(claiming.slots for claiming in self._open.values())
