@@ -420,6 +420,9 @@ class Pump:
         finally:
             self._give_up_slot()
         if not isinstance(claim, Exception):
+            # The slot may be kept for a claim under way, which finds nothing now.
+            while claim.tasks and self._turns.free <= 0 and self._claims.is_open:  # noqa: ASYNC110 - it is short
+                await asyncio.sleep(SHORT_SECONDS)
             claims.was_answered()
             if not isinstance(woken, Exception):
                 self._sleeper = None  # the next may begin
