@@ -23,11 +23,11 @@ ROUNDS = 100
 
 
 def schedules_of(number: int) -> list[Schedule]:
-    """Of a hundred users, each once a day, at any second of it."""
-    rng = random.Random(number)
+    """Of a hundred users, each once a day, at any second of it that is hours away: none is due by itself."""
+    rng, first_hour = random.Random(number), datetime.now(UTC).hour + 2
     return [
         Schedule.create(
-            f"{rng.randrange(60)} {rng.randrange(60)} {rng.randrange(24)} * * *",
+            f"{rng.randrange(60)} {rng.randrange(60)} {(first_hour + rng.randrange(20)) % 24} * * *",
             Task.create(payload=n),
             user_id=f"u{n % 100}",
             schedule_id=f"s{n}",
