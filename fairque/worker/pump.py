@@ -143,9 +143,8 @@ class Pump:
                 trip = self._next_trip()
                 if trip is not None:
                     await self._talk(trip)
-                    await asyncio.sleep(
-                        0
-                    )  # what was started meanwhile may end at once, and be part of the next
+                    # What was started meanwhile may end at once, and be part of the next trip.
+                    await asyncio.sleep(0)
                 elif self._read():
                     continue
                 elif self._claimed:

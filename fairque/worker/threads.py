@@ -62,9 +62,8 @@ class TaskThreads:
         self._lock = threading.Lock()  # of what follows
         self._waiting: deque[_Job] = deque()
         self._unfinished = 0  # jobs that wait or run, also those that nobody waits for any more
-        self._idle: list[
-            threading.Lock
-        ] = []  # bells of threads without a job: to release one calls its thread
+        # Bells of threads without a job: to release one calls its thread.
+        self._idle: list[threading.Lock] = []
         self._is_called = False  # whether a thread is called, and has not looked yet
         self._ends: list[_End] = []  # that the loop is to be told of: it is woken when there is the first
 
