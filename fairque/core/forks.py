@@ -26,24 +26,20 @@ def renew_in_children(owner: Renewed) -> None:
 
 
 class Lock:
-    """A lock that is free in a child, whichever of the parent's threads held it.
-
-    Attributes:
-        now: The lock of this process, for whoever takes it so often that every call counts.
-    """
+    """A lock that is free in a child, whichever of the parent's threads held it."""
 
     def __init__(self) -> None:
         self.renew_after_fork()
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
-        self.now = threading.Lock()
+        self._now = threading.Lock()
 
     def __enter__(self) -> None:
-        self.now.acquire()
+        self._now.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self.now.release()
+        self._now.release()
 
 
 def leave_behind(*belongings: object) -> None:

@@ -3,15 +3,38 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
-from fairque.core.forks import Lock
+from fairque.core.forks import renew_in_children
 
-_lock = Lock()
-_last = 0
+_AT_ONCE = 64  # random ends that are made at once: most of what an id costs is the way to the system
 
-_VARIANT = 1 << 63  # of the last 64 bits the first two are 10
-_TAIL = (1 << 62) - 1
+
+class _Source:
+    """What the ids of a process are made of. A child of a fork has one of its own."""
+
+    def __init__(self) -> None:
+        self.last = 0
+        self.renew_after_fork()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """Another process may not have the same random ends."""
+        self.lock = threading.Lock()
+        self.ends: list[str] = []
+
+    def end(self) -> str:
+        """The last 64 bits of an id: the variant, which is 10, and 62 random ones."""
+        if not self.ends:
+            random = bytearray(os.urandom(8 * _AT_ONCE))
+            random[::8] = bytes(byte & 0x3F | 0x80 for byte in random[::8])
+            digits = random.hex()
+            self.ends = [f"{digits[i : i + 4]}-{digits[i + 4 : i + 16]}" for i in range(0, len(digits), 16)]
+        return self.ends.pop()
+
+
+_source = _Source()
 
 
 def new_id() -> str:
@@ -20,11 +43,12 @@ def new_id() -> str:
     The 12 bits after the version carry the fraction of the millisecond (RFC 9562 §6.2, method 3). The
     random part comes from the system, so that forked processes cannot make the same ids.
     """
-    global _last  # noqa: PLW0603 - the one thing that makes ids of a process ordered
     nanoseconds = time.time_ns()
     ticks = (nanoseconds // 1_000_000 << 12) | (nanoseconds % 1_000_000) * 4096 // 1_000_000
-    with _lock.now:
-        _last = ticks = max(ticks, _last + 1)
-    tail = int.from_bytes(os.urandom(8)) & _TAIL | _VARIANT
-    digits = f"{(ticks >> 12 << 16 | 0x7000 | ticks & 0xFFF) << 64 | tail:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    source = _source
+    with source.lock:
+        last = source.last
+        source.last = ticks = ticks if ticks > last else last + 1
+        end = source.end()
+    digits = f"{ticks:015x}"
+    return f"{digits[:8]}-{digits[8:12]}-7{digits[12:]}-{end}"

@@ -113,11 +113,10 @@ def _without_repeats(tasks: Sequence[Task[Any]]) -> list[Task[Any]]:
 
 def rest_by_user(tasks: Sequence[Task[Any]], first: Part) -> dict[str, int]:
     """How many tasks of each user come with other parts than the first, and are not in it already."""
-    within = set(first.places)
-    coming = {_name(task): task.user_id for place, task in enumerate(tasks) if place not in within}
-    for place in first.places:
-        coming.pop(_name(tasks[place]), None)
-    return dict(Counter(escape(user or "") for user in coming.values()).most_common(MOST_COUNTED))
+    keys = [(task.user_id, task.task_id) for task in tasks]
+    coming = set(keys).difference([keys[place] for place in first.places])
+    users = Counter([user or "" for user, _ in coming])
+    return {escape(user): number for user, number in users.most_common(MOST_COUNTED)}
 
 
 def cut_by_size(

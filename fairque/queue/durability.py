@@ -40,8 +40,9 @@ class Durability:
 
     def flow(self, flow: Flow[T], *, durable: bool | None) -> Flow[T]:
         """The flow of a push, with its calls confirmed if that is asked for."""
-        if not self._is_asked(durable):
-            return (yield from flow)
+        return self._confirmed(flow) if self._is_asked(durable) else flow
+
+    def _confirmed(self, flow: Flow[T]) -> Flow[T]:
         step = next(flow)
         try:
             while True:

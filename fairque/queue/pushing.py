@@ -69,11 +69,9 @@ class PushCommands(Commands):
         super().__init__(config, shard)
         self._plain_options = self._options(ageing_us=self._ageing_us, max_queued=config.max_queued)
 
-    def push(self, task: Task[Any], *, missing: Missing | None = None, **options: Any) -> Flow[Receipt]:
-        """Push one task; `options` as for `Task.with_options`."""
-        prepared, record = self._ready(
-            task, {name: value for name, value in options.items() if value is not None}
-        )
+    def push(self, task: Task[Any], options: dict[str, Any], missing: Missing | None) -> Flow[Receipt]:
+        """Push one task; `options` as for `Task.with_options`, none of them None."""
+        prepared, record = self._ready(task, options)
         check_missing(missing)
         if not prepared.depends_on:
             flags = yield self._push_call([prepared], [record], self._plain_options)

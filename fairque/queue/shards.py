@@ -105,8 +105,9 @@ class QueueCommands:
 
     def push(self, task: Task[Any], *, missing: Missing | None = None, **options: Any) -> Flow[Receipt]:
         """Push one task; `options` as for `Task.with_options`."""
-        user = options.get("user_id") or getattr(task, "user_id", None)
-        return self.of(user).push(task, missing=missing, **options)
+        given = {name: value for name, value in options.items() if value is not None}
+        user = given.get("user_id") or getattr(task, "user_id", None)
+        return self.of(user).push(task, given, missing)
 
     def push_batch(
         self, tasks: Sequence[Task[Any]], *, user_id: str | None = None, missing: Missing | None = None

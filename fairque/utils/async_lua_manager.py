@@ -15,7 +15,7 @@ from fairque.core.forks import leave_behind, renew_in_children
 from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import CLIENT_ERRORS, PAUSE_AFTER_REFUSAL, _BaseLuaScriptManager, _said
 from fairque.utils.meanings import meaning_of
-from fairque.utils.patience import is_passing_refusal
+from fairque.utils.patience import Patience, is_passing_refusal
 from fairque.utils.wire import AsyncWire
 
 if TYPE_CHECKING:
@@ -94,11 +94,12 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         """
         if self._opening is not None:
             await self._open(self._opening)
-        patience = self._patience(call)
+        patience: Patience | None = None
         while True:
             try:
                 return call.read(await _noticing(self._evaluate(call)))
             except Exception as error:
+                patience = patience or self._patience(call)
                 meaning = self._meaning(error, call.script)
                 pause = patience.pause_after(error, meaning)
                 await self._distrust(error)
@@ -139,17 +140,20 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     async def _evaluate(self, call: Call[Any]) -> Any:
         self._check_open()
-        send = self._send if call.confirm is None else self._send_confirmed
         async with self._slots:
             try:
-                return await send(call, self._arguments(call))
+                return await self._send(call, self._arguments(call))
             except redis_errors.NoScriptError:
-                return await send(call, self._full_arguments(call))
+                return await self._send(call, self._full_arguments(call))
             finally:
                 if self._closed:  # meanwhile, perhaps before its connection was there
                     await self.client.aclose()
 
-    async def _send(self, _: Call[Any], command: tuple[Any, ...]) -> Any:
+    async def _send(self, call: Call[Any], command: tuple[Any, ...]) -> Any:
+        """The reply of a script; if that is asked for, once what it wrote is confirmed."""
+        confirm = call.confirm
+        if confirm is not None:
+            return _said(confirm, await self._on_one_node(call.root, command, confirm.command))
         if self._wire is None:
             return await self.client.execute_command(*command)
         reply = (await self._wire.exchange((command,)))[0]
@@ -157,15 +161,10 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             raise reply
         return reply
 
-    async def _send_confirmed(self, call: Call[Any], command: tuple[Any, ...]) -> Any:
-        """The reply of a script, once what it wrote is confirmed."""
-        assert call.confirm is not None  # noqa: S101 - for the type checker
-        if self._wire is None:
-            return _said(call, await self._on_one_node(call.root, command, call.confirm.command))
-        return _said(call, await self._wire.exchange((command, call.confirm.command)))
-
     async def _on_one_node(self, root: str, *commands: tuple[Any, ...]) -> list[Any]:
         """The replies to commands that go to the node of a shard on one connection, errors among them."""
+        if self._wire is not None:
+            return await self._wire.exchange(commands)
         await self.client.exists(root)  # so that the client learns of a shard that has moved
         sent = [PipelineCommand(place, *command) for place, command in enumerate(commands)]
         await self.client.get_node_from_key(root).execute_pipeline(sent)

@@ -139,7 +139,7 @@ def opening(config: FairQueueConfig) -> dict[str, object]:
     def hold() -> None:
         with manager._opener, manager._lock:
             for _ in range(manager.CONNECTIONS):
-                manager._slots.acquire()
+                manager._slots.get()
             manager._is_opening = True
             holding.set()
             go_on.wait(PATIENCE)
