@@ -383,6 +383,7 @@ class Pump:
 
     async def _sleep(self, wait: Wait) -> None:
         try:
+            await asyncio.sleep(0)  # what the claim gave begins first
             if wait.keys and self._may_claim_asleep:
                 await self._claim_when_woken(wait)
             else:
