@@ -18,6 +18,7 @@ from redis.exceptions import RedisClusterException, RedisError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from concurrent.futures import Future
 
     from fairque.core.config import RedisConfig
 
@@ -197,7 +198,7 @@ class ThreadListener:
             self._run(self._listener.add(topic, ear))
             yield ear
         finally:
-            self._run(self._listener.remove(topic, ear))
+            self._begin(self._listener.remove(topic, ear))  # nobody has to wait for that
 
     def close(self) -> None:
         """End the connection and the thread."""
@@ -212,15 +213,18 @@ class ThreadListener:
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine on the listener's loop to its end; nothing if the listener is closed."""
-        try:
-            done = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # the loop is closed
-            work.close()
-            return None
-        while True:
+        done = self._begin(work)
+        while done is not None:
             try:
                 return done.result(0.1)
             except TimeoutError:
                 if not self._thread.is_alive():
                     work.close()  # the loop ended before it came to this
                     return None
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> Future[None] | None:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # the loop is closed
+            work.close()
+            return None
