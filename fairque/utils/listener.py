@@ -216,11 +216,12 @@ class ThreadListener:
         done = self._begin(work)
         while done is not None:
             try:
-                return done.result(0.1)
+                done.result(0.1)
             except TimeoutError:
-                if not self._thread.is_alive():
-                    work.close()  # the loop ended before it came to this
-                    return None
+                if self._thread.is_alive():
+                    continue
+                work.close()  # the loop ended before it came to this
+            break
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> Future[None] | None:
         try:

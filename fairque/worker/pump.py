@@ -13,17 +13,18 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from fairque.core.exceptions import QueueClosedError, ServerError
+from fairque.core.exceptions import ServerError
 from fairque.queue.checks import LONGEST_BATCH
 from fairque.queue.replies import Claim, given_by
 from fairque.worker.ends import Ends
 from fairque.worker.outage import Outage
+from fairque.worker.rest import Rest
 from fairque.worker.trip import Claims, Trip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fairque.core.calls import Call, Flow, Wait
+    from fairque.core.calls import Call, Flow
     from fairque.core.models import Task
     from fairque.queue.commands import ShardCommands
     from fairque.utils.async_lua_manager import AsyncLuaScriptManager
@@ -38,8 +39,6 @@ BURST_PATIENCE = 10.0  # a burst waits for tasks (retries, mostly) that are due 
 LONGEST_SLEEP = 5.0
 SHORT_SECONDS = 0.001  # of a task; and how long the end of a short one may wait for others
 WORTH_HALVING = 32  # tasks of a claim: fewer start all at once
-DISTURBED_SECONDS = 1.0
-SWALLOWED_SECONDS = 0.05  # after which a wait is canceled again: as it sends, redis-py may swallow that
 INTERRUPTED_SECONDS = 1.0  # for attempts on the loop to end when they are interrupted
 
 
@@ -84,24 +83,29 @@ class Pump:
         self._unread: Trip | None = None
         self._claimed: deque[Task[Any]] = deque()  # about to start; each has its slot reserved
         self._claims = Claims()
-        self._claims_asleep = Claims()  # which wait on the server for a wake-up, beside the others
-        self._keeps_slot = False  # for the one of them that is open
         self._choice = 0  # which way to claim next
         self._hungry = bool(selection)  # whether a claim may give something
         self._nothing_left = not selection  # whether the last claim found nothing, now and soon
         self._surplus: list[Task[Any]] = []  # claimed, and to be handed back
-        self._rests = False  # until it tries the server again, which has failed
-        self._sleeper: asyncio.Task[None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._sits_out = False  # until it tries the server again, which has failed
         self._outage = Outage(worker_id)
+        self._rest = Rest(
+            self,
+            manager,
+            commands,
+            turns,
+            self._outage,
+            worker_id=worker_id,
+            may_claim=len(selection) == 1 and not burst,
+        )
         self._changed = asyncio.Event()
-        self._stopping = False
+        self.is_stopping = False
         self._halted = False
         turns.join(self)
 
     def stop(self) -> None:
         """Claim no more; `run` returns once all that runs has ended and is acknowledged."""
-        self._stopping = True
+        self.is_stopping = True
         self._changed.set()
 
     def halt(self) -> None:
@@ -121,7 +125,7 @@ class Pump:
     @property
     def level(self) -> int | None:
         """How it wants to claim: 0 first, 1 only if nobody wants to claim at 0; None if it does not."""
-        if not self._hungry or self._stopping or self._rests:
+        if not self._hungry or self.is_stopping or self._sits_out:
             return None
         return int(self._selection[self._choice].steal)
 
@@ -158,11 +162,7 @@ class Pump:
                 else:
                     await self._changed.wait()
         finally:
-            self._set_alarm(None)
-            sleeper = self._sleeper
-            while sleeper is not None and not sleeper.done():
-                sleeper.cancel()
-                await asyncio.wait([sleeper], timeout=SWALLOWED_SECONDS)
+            await self._rest.end()
 
     async def leave(self) -> None:
         """After `run`, however it ended: acknowledge what has ended, hand back what has not, take leave.
@@ -201,14 +201,14 @@ class Pump:
 
     def _open_claims(self) -> list[Call[Claim]]:
         """Repeated, they give what is leased to this worker and was never started."""
-        return [self._claim_call(1, own) for own in (self._claims, self._claims_asleep) if own.is_open]
+        return [self.claim_call(1, own) for own in (self._claims, self._rest.claims) if own.is_open]
 
     def _release_call(self, tasks: list[Task[Any]]) -> Call[list[bool]]:
-        claimants = (self._claims.name, self._claims_asleep.name)
+        claimants = (self._claims.name, self._rest.claims.name)
         return self._commands.release_call(tasks, leaving=self._worker_id, claimants=claimants)
 
     def _is_done(self) -> bool:
-        if self._stopping:
+        if self.is_stopping:
             return not self._runs_any
         return self._burst and self._turns.all_idle
 
@@ -249,7 +249,7 @@ class Pump:
         if self.level is not None:
             taken = self._turns.take(self, 1 if self._outage.lasts else LONGEST_BATCH)
         if taken:
-            calls.append(self._claim_call(taken, self._claims))
+            calls.append(self.claim_call(taken, self._claims))
         return Trip(calls, report, taken) if calls else None
 
     async def _talk(self, trip: Trip) -> None:
@@ -270,16 +270,16 @@ class Pump:
         self._unread = trip
         if not trip.can_wait:
             self._read()
-        await self._rest_in_outage(replies)
+        await self._sit_out(replies)
         self._turns.pass_on()
 
-    async def _rest_in_outage(self, replies: list[Any]) -> None:
+    async def _sit_out(self, replies: list[Any]) -> None:
         """Leave the slots to other shards while this one's server cannot be used."""
-        self._rests = True
+        self._sits_out = True
         try:
             await self._outage.judge(replies)
         finally:
-            self._rests = False
+            self._sits_out = False
 
     def _go_on(self) -> None:
         """Work on, while a trip is under way."""
@@ -300,7 +300,8 @@ class Pump:
             self._take(values[-1])
         return True
 
-    def _claim_call(self, slots: int, claims: Claims) -> Call[Claim]:
+    def claim_call(self, slots: int, claims: Claims) -> Call[Claim]:
+        """A claim for so many slots, under the name of some claims."""
         choice = self._selection[self._choice]
         claims.is_open = True
         return self._commands.claim(
@@ -320,7 +321,7 @@ class Pump:
                 logger.error("worker %s could not claim: %s", self._worker_id, claim, exc_info=claim)
             return
         # A claim that is repeated after an outage may give more than it asked for, and others have the slots.
-        room = 0 if self._stopping else max(0, self._turns.free)
+        room = 0 if self.is_stopping else max(0, self._turns.free)
         self._surplus += claim.tasks[room:]
         started = claim.tasks[:room]
         self._claimed += started
@@ -336,7 +337,7 @@ class Pump:
             self._choice += 1
         else:
             self._choice = 0
-            self._rest(claim, picky=choice.users is not None)
+            self._go_to_rest(claim, picky=choice.users is not None)
 
     def _start_claimed(self, most: int | None = None, *, last_alone: bool = False) -> None:
         """Start what is claimed; the last one alone, if it is a suspect of killing its worker."""
@@ -348,7 +349,7 @@ class Pump:
 
     # --- resting ---
 
-    def _rest(self, claim: Claim, *, picky: bool) -> None:
+    def _go_to_rest(self, claim: Claim, *, picky: bool) -> None:
         """Sleep after a claim that left slots free, unless it says that there is more."""
         if claim.tasks and claim.more:
             return
@@ -357,94 +358,26 @@ class Pump:
         # To a picky worker `more` may mean others' tasks.
         self._nothing_left = not due_soon and (picky or not claim.more)
         wait = self._commands.idle(claim, LONGEST_SLEEP, picky=picky)
-        self._set_alarm(None if claim.pause is None or not wait.keys else wait.seconds)
-        if self._sleeper is None and not self._stopping and not (self._burst and self._turns.all_idle):
-            self._sleeper = asyncio.create_task(self._sleep(wait))
+        self._rest.set_alarm(None if claim.pause is None or not wait.keys else wait.seconds)
+        if not self.is_stopping and not (self._burst and self._turns.all_idle):
+            self._rest.begin(wait)
 
-    def _set_alarm(self, seconds: float | None) -> None:
-        """Claim again in so many seconds, even while the sleeper goes on; None for no alarm.
-
-        An idle server looks only ten times a second whose blocked wait has passed (its `hz`). A user with a
-        rate of 20 and a burst of 1 would start 10 tasks a second.
-        """
-        if self._alarm is not None:
-            self._alarm.cancel()
-        loop = asyncio.get_running_loop()
-        self._alarm = None if seconds is None else loop.call_later(seconds, self._on_alarm)
-
-    def _on_alarm(self) -> None:
-        if self._turns.free <= 0:
-            self._give_up_slot()  # nobody tells the sleeper of what is due now
-        self._wake_up()
-
-    def _wake_up(self) -> None:
-        self._hungry = True
-        self._changed.set()
-
-    async def _sleep(self, wait: Wait) -> None:
-        try:
-            await asyncio.sleep(0)  # what the claim gave begins first
-            if wait.keys and self._may_claim_asleep:
-                await self._claim_when_woken(wait)
-            else:
-                await self._pause(wait)
-        except ServerError as error:
-            await self._outage.judge([error])
-        except QueueClosedError:
-            pass  # the next claim says so, and ends the loop
-        except Exception:
-            logger.exception("worker %s was disturbed in its sleep", self._worker_id)
-            await asyncio.sleep(DISTURBED_SECONDS)
-        finally:
-            if self._sleeper is asyncio.current_task():
-                self._sleeper = None
-                self._wake_up()
+    # --- as its rest sees it ---
 
     @property
-    def _may_claim_asleep(self) -> bool:
-        """Not where shards share the slots, or one of several selections comes first; nor in a burst.
+    def is_claiming(self) -> bool:
+        """Whether a claim is under way that was not made in its sleep."""
+        return self._claims.is_open
 
-        That has to know what is left: it does not end while a task is on its way to a sleeper.
-        """
-        return self._turns.is_alone and len(self._selection) == 1 and not self._burst
+    def start(self, claim: Claim) -> None:
+        """Start what was claimed in its sleep."""
+        self._hungry = True
+        self._turns.took(self, claim)
+        self._take(claim)
+        self._start_claimed()
+        self._changed.set()
 
-    async def _claim_when_woken(self, wait: Wait) -> None:
-        """Have the server claim a task, one, as soon as it wakes this worker: a round trip less to its start.
-
-        A slot is kept for it, unless the worker needs the last one meanwhile: then it may be handed back.
-        """
-        claims, self._keeps_slot = self._claims_asleep, self._turns.free > 0
-        self._turns.slots.reserved += self._keeps_slot
-        try:
-            woken, claim = await self._manager.execute_woken(wait, self._claim_call(1, claims))
-        finally:
-            self._give_up_slot()
-        if not isinstance(claim, Exception):
-            # The slot may be kept for a claim under way, which finds nothing now.
-            while claim.tasks and self._turns.free <= 0 and self._claims.is_open:  # noqa: ASYNC110 - it is short
-                await asyncio.sleep(SHORT_SECONDS)
-            claims.was_answered()
-            if not isinstance(woken, Exception):
-                self._sleeper = None  # the next may begin
-            self._hungry = True
-            self._turns.took(self, claim)
-            self._take(claim)
-            self._start_claimed()
-            self._changed.set()
-        for reply in (woken, claim):
-            if isinstance(reply, Exception):
-                raise reply
-
-    def _give_up_slot(self) -> None:
-        self._turns.slots.reserved -= self._keeps_slot
-        self._keeps_slot = False
-
-    async def _pause(self, wait: Wait) -> None:
-        def flow() -> Flow[bool]:
-            is_woken: bool = yield wait
-            return is_woken
-
-        woken = await self._manager.run(flow())
-        if woken and self._turns.free <= 0 and not self._stopping:
-            # Other shards have filled the slots meanwhile: the wake-up is for another worker.
-            await self._manager.execute(self._commands.release_call([]))
+    def wake_up(self) -> None:
+        """Claim again."""
+        self._hungry = True
+        self._changed.set()
