@@ -106,7 +106,8 @@ def test_a_claim_costs_hardly_more_where_long_names_begin_alike(queue: TaskQueue
     for start in ("", "🎌" * 250):
         users = [f"{start}{n * 7 % 500:03}" for n in range(500)]
         queue.push_batch([Task.create(user_id=user, payload=0) for user in users])
-        took.append(server_ms(raw, functools.partial(queue.pop_batch, "w", 1, users=users)))
+        claim = functools.partial(queue.pop_batch, "w", 1, users=users)
+        took.append(min(server_ms(raw, claim) for _ in range(5)))  # whatever else the machine does meanwhile
         raw.flushdb()
     print(f"claim among 500 users: {took[0]} ms with short names, {took[1]} ms with long ones")
     assert took[1] < 6 * took[0]

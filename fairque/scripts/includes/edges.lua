@@ -4,16 +4,6 @@ local function dependents_key(member)
   return root .. 'dependents:' .. member
 end
 
-local function slices(list)
-  local first = 1 - ARGUMENTS
-  return function()
-    first = first + ARGUMENTS
-    if first <= #list then
-      return { unpack(list, first, math.min(first + ARGUMENTS - 1, #list)) }
-    end
-  end
-end
-
 local function any_has_dependents(members)
   for slice in slices(members) do
     for i, member in ipairs(slice) do

@@ -4,7 +4,6 @@ local opts = cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
-local ARGUMENTS = 1000 -- of one command; Lua's stack ends at some 8,000
 
 -- Numbers go to redis.call as they are, which keeps all 53 bits. Where a script makes text of one (in a key,
 -- in an error) it must be small: Lua's own conversion keeps 14 digits. This one keeps all of an integer.
@@ -21,6 +20,19 @@ end
 local function count(name, by)
   if by > 0 then
     redis.call('HINCRBY', root .. 'stats', name, by)
+  end
+end
+
+local ARGUMENTS = 1000 -- of one command; Lua's stack ends at some 8,000. Even, so that no slice parts a pair
+
+-- A long list in parts that can be the arguments of one command.
+local function slices(list)
+  local first = 1 - ARGUMENTS
+  return function()
+    first = first + ARGUMENTS
+    if first <= #list then
+      return { unpack(list, first, math.min(first + ARGUMENTS - 1, #list)) }
+    end
   end
 end
 

@@ -47,7 +47,7 @@ local function load_user(name, ring_v)
   end
   local stored = redis.call('HMGET', root .. 'user:' .. name, unpack(RECORD))
   for i = 1, GROUPS - 1 do
-    stored[i] = tonumber(stored[i]) or 0
+    stored[i] = stored[i] and tonumber(stored[i]) or 0
   end
   stored[GROUPS] = tonumber(stored[GROUPS]) -- nil where no task of the user has had a group
   stored[SERVICE] = stored[SERVICE] or nil
@@ -90,10 +90,9 @@ local function load_users(names)
       users[name] = false
     end
   end
-  for i = 1, #new, ARGUMENTS do
-    local last = math.min(i + ARGUMENTS - 1, #new)
-    for k, ring_v in ipairs(redis.call('ZMSCORE', root .. 'ring', unpack(new, i, last))) do
-      load_user(new[i + k - 1], ring_v)
+  for slice in slices(new) do
+    for i, ring_v in ipairs(redis.call('ZMSCORE', root .. 'ring', unpack(slice))) do
+      load_user(slice[i], ring_v)
     end
   end
 end
@@ -112,8 +111,8 @@ local function has_ready(user)
   return user.is_ready
 end
 
--- In the ring if eligible (it is added with the others, by `entries`); and in the index of users: with 0 while it has live tasks, else with the time since when it
--- has none; one with a policy stays.
+-- In the ring if eligible (it is added with the others, by `entries`); and in the index of users: with 0 while it has
+-- live tasks, else with the time since when it has none; one with a policy stays.
 local function settle_sets(user, floor, entries)
   if user.eligible then
     if not user.ring_v then
@@ -172,8 +171,8 @@ local function settle_users()
     user.was_in_ring = user.ring_v ~= nil
     save_user(user)
   end
-  for i = 1, #entries, ARGUMENTS do
-    redis.call('ZADD', root .. 'ring', unpack(entries, i, math.min(i + ARGUMENTS - 1, #entries)))
+  for slice in slices(entries) do
+    redis.call('ZADD', root .. 'ring', unpack(slice))
   end
   if defined[services] then
     defined[services].save()
