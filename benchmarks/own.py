@@ -152,7 +152,7 @@ class Processes:
     @staticmethod
     def _rate(bench: Bench, processes: int) -> float:
         bench.begin()
-        count = bench.scaled(4_000)
+        count = bench.scaled(1_500)
         with TaskQueue(bench.server.url) as queue:
             queue.push_batch([burn() for _ in range(count)], user_id="acme")
         with supervised(bench, processes) as work:

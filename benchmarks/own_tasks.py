@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.tasks import mark
 from fairque import task
 
-ROUNDS = 20_000  # of arithmetic: some milliseconds
+ROUNDS = 100_000  # of arithmetic: five to ten milliseconds
 
 
 @task(name="benchmarks.nothing")

@@ -16,7 +16,9 @@ class Renewed(Protocol):
 
 
 _living: WeakSet[Renewed] = WeakSet()
-# What must neither be used nor collected in a child: closing it would change what both processes share.
+# What owners had of the parent's. It may not be collected in a child: a transport that closes its socket
+# takes it out of the event loop's selector, which the kernel shares, and the parent's loop would be deaf to
+# it; and a client that closes its pool waits for a lock that a thread of the parent held, for ever.
 _left_behind: list[object] = []
 
 
@@ -42,17 +44,9 @@ class Lock:
         self._now.release()
 
 
-def leave_behind(*belongings: object) -> None:
-    """Keep the parent's belongings from being collected in this child.
-
-    An asyncio transport that is closed takes its socket out of the event loop's selector, which the kernel
-    shares between parent and child: the parent's loop would be deaf to it.
-    """
-    _left_behind.extend(belongings)
-
-
 def _renew() -> None:
     for owner in list(_living):
+        _left_behind.append(vars(owner).copy())
         owner.renew_after_fork()
 
 

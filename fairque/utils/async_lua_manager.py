@@ -11,7 +11,7 @@ from redis.asyncio.cluster import PipelineCommand
 
 from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import DurabilityError, FairQueueError, ForkedLoopError, ServerError
-from fairque.core.forks import leave_behind, renew_in_children
+from fairque.core.forks import renew_in_children
 from fairque.utils.listener import AsyncListener, Ear
 from fairque.utils.lua_manager import CLIENT_ERRORS, PAUSE_AFTER_REFUSAL, _BaseLuaScriptManager, _said
 from fairque.utils.meanings import meaning_of
@@ -52,7 +52,6 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
 
     def renew_after_fork(self) -> None:
         """In the child: take nothing over of locks and connections, which the parent's loop uses."""
-        leave_behind(self.client, self._blocking, self._listener)
         self._begin()
 
     async def run(self, flow: Flow[T]) -> T:

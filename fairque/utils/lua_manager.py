@@ -13,7 +13,7 @@ from redis import exceptions as redis_errors
 
 from fairque.core.calls import Call, Confirm, Flow, Listen, Wait
 from fairque.core.exceptions import FairQueueError, QueueClosedError, ServerError
-from fairque.core.forks import leave_behind, renew_in_children
+from fairque.core.forks import renew_in_children
 from fairque.utils.listener import Ear, ThreadListener
 from fairque.utils.meanings import meaning_of
 from fairque.utils.patience import Patience, is_passing_refusal
@@ -172,7 +172,6 @@ class LuaScriptManager(_BaseLuaScriptManager):
 
     def renew_after_fork(self) -> None:
         """In the child: take nothing over of locks and connections, which the parent's threads use."""
-        leave_behind(self._listener)
         self._begin()
 
     @property

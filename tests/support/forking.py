@@ -131,13 +131,13 @@ def busy(config: FairQueueConfig) -> dict[str, object]:
 
 
 def opening(config: FairQueueConfig) -> dict[str, object]:
-    """Forks while another thread of the parent opens the queue, with every lock of it held."""
+    """Forks while another thread of the parent opens the queue, with every lock of it and its client held."""
     queue = TaskQueue(config)
     manager = queue.manager
     holding, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with manager._opener, manager._lock:
+        with manager._opener, manager._lock, manager.client.connection_pool._lock:
             for _ in range(manager.CONNECTIONS):
                 manager._slots.get()
             manager._is_opening = True
