@@ -58,11 +58,6 @@ local function among()
   return { first_users = first_users_among, first_v_outside = first_v_outside }
 end
 
-local function repeated()
---- @include_inside "includes/claim_again"
-  return { give = give_again }
-end
-
 local function settle()
   for _, user in pairs(users) do
     leave_lane(user)
@@ -72,6 +67,11 @@ end
 
 --- @include "includes/start"
 --- @include "includes/serve"
+
+local function repeated()
+--- @include_inside "includes/claim_again"
+  return { give = give_again }
+end
 
 local function write_down()
   redis.call('ZADD', root .. 'leases', unpack(leases))

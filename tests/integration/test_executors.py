@@ -455,6 +455,12 @@ def test_a_program_that_a_task_runs_is_killed_with_it(
     until_gone(pid)
 
 
+def a_thread_is_idle() -> bool:
+    frames = sys._current_frames()
+    threads = [thread for thread in threading.enumerate() if thread.name == "fairque-task"]
+    return any(frames[thread.ident or 0].f_code.co_name == "_next" for thread in threads)
+
+
 def test_a_busy_thread_past_its_timeout_is_really_ended(
     queue: TaskQueue, start: StartWorker, tmp_path: Path
 ) -> None:
@@ -464,8 +470,9 @@ def test_a_busy_thread_past_its_timeout_is_really_ended(
     assert failure(handle)[0] == "timeout"
     until(lambda: worker_tasks.lines(journal)[1:] == ["ended"], "the loop has ended")
     assert handle.state() is TaskState.FAILED
+    until(a_thread_is_idle, "its thread waits for work")
     before = threading.active_count()
-    for number in range(5):  # and its thread is used again
+    for number in range(5):  # and is used again
         assert queue.push(worker_tasks.add(number, 1), user_id="acme").result(timeout=5) == number + 1
     assert threading.active_count() == before
 
