@@ -132,6 +132,22 @@ def test_scripts_that_only_look_are_declared_so() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ScriptLoader().names())
+def test_no_function_is_called_above_its_definition(name: str) -> None:
+    # Lua would look for a global of that name, and only when it comes to the call.
+    lines = [re.sub(r"--.*|'[^']*'", "", line) for line in ScriptLoader().load(name).source.splitlines()]
+    defined: set[str] = set()
+    early: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        found = re.match(r"\s*local function (\w+)", line)
+        if found:
+            defined.add(found[1])
+        for called in re.findall(r"(?<![\w.:])(\w+)\(", line):
+            if called not in defined:
+                early.setdefault(called, number)
+    assert not {called: line for called, line in early.items() if called in defined}
+
+
 def test_an_include_inside_of_a_function_is_not_known_outside_of_it(tmp_path: Path, write: Write) -> None:
     inside = '--- @include_inside "includes/a"'
     write("main", include("base"), "local function f()", inside, "end", include("b"), "return a")
