@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from redis import Redis
 
-from benchmarks.cases import LONG, RATE, TIME, Metric, percentile
+from benchmarks.cases import LONG, MANY, RATE, TIME, Metric, Roundtrip, drain, percentile
 from benchmarks.floor import RawConnection, Scripts, measure
 from benchmarks.own_tasks import burn, nothing
 from benchmarks.running import ROOT, Work, end
@@ -32,34 +32,52 @@ DRAINED = 20_000  # of a large backlog
 
 
 class Floor:
-    """What the scripts do when nothing else is in the way, and a push against a script that does nothing."""
+    """What the scripts do when nothing else is in the way, and right beside it what FairQueue makes of them.
+
+    The machine's speed drifts: only what was measured within seconds of each other makes a ratio.
+    """
 
     name = "floor"
     is_own = True
     metrics: Mapping[str, Metric] = {
         "push": RATE,
+        "bulk push : push": RATIO,
         "drain": RATE,
+        "worker's drain : drain": RATIO,
         "drain, 100 users": RATE,
         "bare script, raw": Metric("round trips/s", "more"),
         "bare script, redis-py": Metric("round trips/s", "more"),
         "push one by one": RATE,
         "push : bare": RATIO,
+        "start p50": TIME,
+        "start p50 : two bare + 0.5 ms": Metric("", "less"),
     }
 
     def run(self, bench: Bench) -> Values:
-        many = measure(bench.server.url, bench.scaled(20_000), users=100)
+        url, count = bench.server.url, bench.scaled(MANY)
+        bulk = bench.produce("many", kind="async", count=count, seconds=LONG)
         bench.begin()
-        one = measure(bench.server.url, bench.scaled(20_000), users=1)
+        one = measure(url, count, users=1)
         bench.begin()
-        bare, push = one_by_one(bench.server.url)
+        worker = drain(bench, "async", count)
+        bench.begin()
+        many = measure(url, count, users=100)
+        bench.begin()
+        bare, push = one_by_one(url)
+        bench.begin()
+        start = Roundtrip().run(bench)["start p50"]
         return {
             "push": one["push"],
+            "bulk push : push": bulk["count"] / bulk["seconds"] / one["push"],
             "drain": one["drain"],
+            "worker's drain : drain": worker["rate"] / one["drain"],
             "drain, 100 users": many["drain"],
             "bare script, raw": one["bare"],
             "bare script, redis-py": bare,
             "push one by one": push,
             "push : bare": push / bare,
+            "start p50": start,
+            "start p50 : two bare + 0.5 ms": start / (2 * 1000 / bare + 0.5),
         }
 
 
