@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from fairque.core.composable import Composable
 from fairque.core.exceptions import BatchError, EncodeError, FairQueueError, TaskValidationError
 from fairque.core.keys import check_id, escape
@@ -86,10 +88,11 @@ class PushCommands(Commands):
     def ready(self, tasks: Sequence[Task[Any]], user_id: str | None) -> tuple[list[Task[Any]], list[bytes]]:
         """The tasks of a batch with their user, and on the wire. All are checked."""
         prepared, records = [], []
-        options = {} if user_id is None else {"user_id": user_id}
         for index, task in enumerate(tasks):
             try:
-                ready, record = self._ready(task, options)
+                if user_id is not None and isinstance(task, Task):
+                    task = replace(task, user_id=user_id)  # noqa: PLW2901 - it is checked with the rest
+                ready, record = self._ready(task, {})
             except FairQueueError as error:
                 raise BatchError(index, error) from error
             prepared.append(ready)

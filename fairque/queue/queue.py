@@ -163,7 +163,7 @@ class TaskQueue:
         missing: Missing | None = None,
         durable: bool | None = None,
     ) -> list[TaskHandle[R]]:
-        """Push many tasks, 200 or 4 MiB in a round trip; on asyncio several are under way at once.
+        """Push many tasks, 200 or 4 MiB in a script; several are under way at once.
 
         Tasks that depend on each other arrive as a whole: none of them starts before the last is there.
 
@@ -192,8 +192,10 @@ class TaskQueue:
         return self._push(batch, durable)
 
     def _push(self, batch: Batch, durable: bool | None) -> list[TaskHandle[Any]]:
-        calls = self._durability.calls(batch.calls, durable=durable)
-        created = batch.created([self.manager.execute(call) for call in calls])
+        replies = []
+        for calls in batch.rounds:
+            replies += self.manager.execute_all(self._durability.calls(calls, durable=durable))
+        created = batch.created(replies)
         return [TaskHandle(self, task, created=flag) for task, flag in zip(batch.tasks, created, strict=True)]
 
     def add_dependency(

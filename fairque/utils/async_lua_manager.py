@@ -30,8 +30,6 @@ T = TypeVar("T")
 class AsyncLuaScriptManager(_BaseLuaScriptManager):
     """The asyncio driver: `LuaScriptManager` with `await`. Belongs to one event loop."""
 
-    IN_FLIGHT = 8  # calls sent before the first reply is awaited; bounds the memory of a large batch
-
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         super().__init__(config, opening=opening)
         self._begin()

@@ -21,7 +21,7 @@ from fairque.utils.script_loader import ScriptLoader
 from fairque.utils.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fairque.core.config import RedisConfig
 
@@ -31,6 +31,8 @@ Opening: TypeAlias = "Callable[[], Flow[None]]"
 
 # What redis-py may raise. A cluster client's own errors do not derive from RedisError.
 CLIENT_ERRORS = (redis_errors.RedisError, redis_errors.RedisClusterException, OSError)
+
+NOT_SENT = redis_errors.RedisError("it was not sent in company")
 
 # Scripts are the same in every manager of a process: read and hashed once.
 _shared_loader = ScriptLoader()
@@ -50,6 +52,7 @@ class _BaseLuaScriptManager:
     # Calls under way at once, each on a connection of its own. The server runs one script at a time, so more
     # would only be more connections: a thousand waiters that look at once would open a thousand.
     CONNECTIONS = 16
+    IN_FLIGHT = 8  # calls sent before the first reply is awaited; bounds the memory of a large batch
 
     def __init__(self, config: RedisConfig, *, opening: Opening | None = None) -> None:
         self._config = config
@@ -250,6 +253,35 @@ class LuaScriptManager(_BaseLuaScriptManager):
                 if pause is None:
                     raise meaning from error
             time.sleep(pause)
+
+    def execute_all(self, calls: Sequence[Call[T]]) -> list[T]:
+        """Run idempotent calls in order, several under way at once on one connection; not in a cluster.
+
+        Raises:
+            FairQueueError: As `execute`, for the first that fails; earlier and later ones may have run.
+        """
+        values: list[T] = []
+        for start in range(0, len(calls), self.IN_FLIGHT):
+            window = calls[start : start + self.IN_FLIGHT]
+            for call, reply in zip(window, self._replies(window), strict=True):
+                # What went wrong in company is tried again alone, and has its error, or its repeats, there.
+                values.append(self.execute(call) if isinstance(reply, Exception) else call.read(reply))
+        return values
+
+    def _replies(self, calls: Sequence[Call[Any]]) -> Sequence[Any]:
+        """The replies to calls that are sent together, with an error for each that has none."""
+        wire, is_confirmed = self._wire, any(call.confirm for call in calls)
+        if wire is None or is_confirmed or len(calls) == 1 or self._opening is not None:
+            return [NOT_SENT] * len(calls)
+        self._check_open()
+        slot = self._slots.get()
+        try:
+            return wire.exchange([self._arguments(call) for call in calls])
+        except CLIENT_ERRORS as error:
+            self._distrust(error)
+            return [error] * len(calls)
+        finally:
+            self._slots.put(slot)
 
     def _open(self, opening: Opening) -> None:
         """Run the opening; other threads wait for it, its own calls do not."""

@@ -31,10 +31,11 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import drain, eventually, make, names, popped, push
 from tests.support.faces import Background, open_face
 from tests.support.invariants import check_invariants
-from tests.support.proxy import BlackHole, DroppingProxy
+from tests.support.proxy import BlackHole, DroppingProxy, FarServer
 from tests.support.servers import OwnServer, own_server
 
 ROOT = "fq:{default:0}"
+FAR_SECONDS = 0.05
 
 
 @contextmanager
@@ -229,6 +230,22 @@ def test_a_batch_whose_replies_are_lost_is_complete_after_its_repeat(
         handles = queue.push_batch([make("u", str(number)) for number in range(1000)])
         assert len(handles) == 1000
         assert names(direct.pop_batch("w", 1000)) == [str(number) for number in range(1000)]
+
+
+def test_the_scripts_of_a_large_batch_are_under_way_at_once(
+    face: str, config: FairQueueConfig, server: EmbeddedServer
+) -> None:
+    far = FarServer(server.socket_path, FAR_SECONDS)
+    redis = RedisConfig(host="127.0.0.1", port=far.port)
+    with opened(face, config.model_copy(update={"redis": redis})) as queue:
+        push(queue, "u", "first")
+        began = time.monotonic()
+        handles = queue.push_batch([make("u", str(number)) for number in range(2000)])
+        took = time.monotonic() - began
+        assert names(queue.pop_batch("w", 1000)) == ["first", *map(str, range(999))]
+    far.close()
+    assert all(handle.created for handle in handles)
+    assert took < 8 * FAR_SECONDS  # ten scripts
 
 
 # --- flushed scripts ---

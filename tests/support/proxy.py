@@ -6,6 +6,7 @@ import contextlib
 import random
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 
@@ -119,6 +120,22 @@ class BlackHole:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
+
+
+class FarServer(BlackHole):
+    """A TCP proxy that holds back what the server answers for some seconds."""
+
+    def __init__(self, socket_path: str, seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__(socket_path)
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if source.family == socket.AF_UNIX:
+                    time.sleep(self._seconds)
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
 
 
 class BadNetwork(BlackHole):
