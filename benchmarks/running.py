@@ -86,7 +86,7 @@ class Bench:
             finally:
                 end(process)
             if process.returncode:
-                raise CannotRunError(f"the producer failed: {last_line(log)}")
+                raise CannotRunError(f"the producer failed{_how(process.returncode)}: {last_line(log)}")
         answer: dict[str, Any] = json.loads(said.splitlines()[-1])
         return answer
 
@@ -155,6 +155,11 @@ class Work:
             elif time.monotonic() - changed > STALLED:
                 raise CannotRunError(f"{seen} of {count} tasks ran, then none for {STALLED:.0f} s")
             time.sleep(pause)
+
+
+def _how(code: int) -> str:
+    """What a process was ended by that did not end by itself."""
+    return f" by {signal.Signals(-code).name}" if code < 0 else ""
 
 
 def last_line(log: IO[str]) -> str:
