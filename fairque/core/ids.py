@@ -21,7 +21,7 @@ class _Source:
 
     def renew_after_fork(self) -> None:
         """Another process may not have the same random ends."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # an object that is collected meanwhile may make an id, too
         self.ends: list[str] = []
 
     def end(self) -> str:

@@ -257,15 +257,21 @@ class LuaScriptManager(_BaseLuaScriptManager):
     def execute_all(self, calls: Sequence[Call[T]]) -> list[T]:
         """Run idempotent calls in order, several under way at once on one connection; not in a cluster.
 
+        One that fails is tried again alone, and has its error, or its repeats, there; some behind it may have
+        run before. From then on each waits for the one before.
+
         Raises:
             FairQueueError: As `execute`, for the first that fails; earlier and later ones may have run.
         """
         values: list[T] = []
+        all_went_well = True
         for start in range(0, len(calls), self.IN_FLIGHT):
             window = calls[start : start + self.IN_FLIGHT]
-            for call, reply in zip(window, self._replies(window), strict=True):
-                # What went wrong in company is tried again alone, and has its error, or its repeats, there.
-                values.append(self.execute(call) if isinstance(reply, Exception) else call.read(reply))
+            replies = self._replies(window) if all_went_well else [NOT_SENT] * len(window)
+            for call, reply in zip(window, replies, strict=True):
+                is_error = isinstance(reply, Exception)
+                all_went_well = all_went_well and not is_error
+                values.append(self.execute(call) if is_error else call.read(reply))
         return values
 
     def _replies(self, calls: Sequence[Call[Any]]) -> Sequence[Any]:
@@ -274,14 +280,18 @@ class LuaScriptManager(_BaseLuaScriptManager):
         if wire is None or is_confirmed or len(calls) == 1 or self._opening is not None:
             return [NOT_SENT] * len(calls)
         self._check_open()
-        slot = self._slots.get()
+        slots = self._slots
+        slot = slots.get()
         try:
-            return wire.exchange([self._arguments(call) for call in calls])
-        except CLIENT_ERRORS as error:
+            return wire.exchange([self._arguments(call) for call in calls], partly=True)
+        except Exception as error:
+            self._check_open()  # while a queue is being closed redis-py may raise anything
+            if not isinstance(error, CLIENT_ERRORS):
+                raise
             self._distrust(error)
             return [error] * len(calls)
         finally:
-            self._slots.put(slot)
+            slots.put(slot)
 
     def _open(self, opening: Opening) -> None:
         """Run the opening; other threads wait for it, its own calls do not."""

@@ -36,20 +36,29 @@ class Wire:
         self._keeps = keeps
         self._kept: list[Any] = []
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def exchange(self, commands: Sequence[Command], *, partly: bool = False) -> list[Any]:
         """One round trip: the replies, errors of the server among them.
+
+        Args:
+            commands: What to send.
+            partly: Where some replies have come before the connection fails, whether these are returned, and
+                the error for each of the others.
 
         Raises:
             RedisError: The connection failed.
         """
         packed = _packed(commands)
+        replies: list[Any] = []
         connection = self._take()
         try:
             connection.send_packed_command(packed)
-            replies = [_reply(connection) for _ in commands]
-        except BaseException:
+            for _ in commands:
+                replies.append(_reply(connection))  # noqa: PERF401 - those before an error count
+        except BaseException as error:
             connection.disconnect()  # a reply may be under way
             self._pool.release(connection)
+            if partly and replies and isinstance(error, (RedisError, OSError)):
+                return [*replies, *[error] * (len(commands) - len(replies))]
             raise
         if self._keeps:
             self._kept.append(connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -26,6 +27,7 @@ from fairque import (
 from fairque.utils import lua_manager
 from fairque.utils.embedded import EmbeddedServer
 from tests.support import worker_tasks as tasks
+from tests.support.faces import Background
 from tests.support.proxy import BlackHole
 
 ROOT = Path(__file__).parent.parent.parent
@@ -126,6 +128,18 @@ def test_who_waits_for_a_result_while_the_queue_is_closed_is_told(config: FairQu
     waiter.join(10)
     assert time.monotonic() - began < 5
     assert [type(error) for error in errors] == [QueueClosedError]
+
+
+def test_who_pushes_a_large_batch_while_the_queue_is_closed_is_told(config: FairQueueConfig) -> None:
+    for attempt in range(20):
+        queue = TaskQueue(config)
+        queue.stats()
+        batch = [tasks.add(number, 1).with_options(user_id=f"u{attempt}") for number in range(2_000)]
+        pushing = Background(queue.push_batch, batch)
+        time.sleep(0.002 * attempt)
+        queue.close()
+        with contextlib.suppress(QueueClosedError):
+            pushing.value()
 
 
 FORK = """

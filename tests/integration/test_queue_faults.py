@@ -31,7 +31,7 @@ from fairque.utils.embedded import EmbeddedServer
 from tests.support.actions import drain, eventually, make, names, popped, push
 from tests.support.faces import Background, open_face
 from tests.support.invariants import check_invariants
-from tests.support.proxy import BlackHole, DroppingProxy, FarServer
+from tests.support.proxy import BlackHole, DroppingProxy, FarServer, ShortBreath
 from tests.support.servers import OwnServer, own_server
 
 ROOT = "fq:{default:0}"
@@ -246,6 +246,22 @@ def test_the_scripts_of_a_large_batch_are_under_way_at_once(
     far.close()
     assert all(handle.created for handle in handles)
     assert took < 8 * FAR_SECONDS  # ten scripts
+
+
+def test_what_was_answered_before_a_connection_was_lost_is_not_asked_again(
+    config: FairQueueConfig, server: EmbeddedServer
+) -> None:
+    answer = len(b"*200\r\n") + 200 * len(b":1\r\n")
+    proxy = ShortBreath(server.socket_path)
+    redis = RedisConfig(host="127.0.0.1", port=proxy.port)
+    with opened("blocking", config.model_copy(update={"redis": redis})) as queue:
+        push(queue, "u", "first")
+        proxy.end_after(3 * answer + 100)
+        handles = queue.push_batch([make("u", str(number)) for number in range(1000)])
+        assert names(queue.pop_batch("w", 1000)) == ["first", *map(str, range(999))]
+    proxy.close()
+    # Of what was sent again, known by then, nobody can say whether it was.
+    assert [handle.created for handle in handles] == [True] * 600 + [False] * 400
 
 
 # --- flushed scripts ---

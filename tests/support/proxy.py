@@ -138,6 +138,31 @@ class FarServer(BlackHole):
             target.shutdown(socket.SHUT_RDWR)
 
 
+class ShortBreath(BlackHole):
+    """A TCP proxy that ends a connection once, after so many more bytes of answers."""
+
+    def __init__(self, socket_path: str) -> None:
+        self._left = 0  # none: it is sound
+        super().__init__(socket_path)
+
+    def end_after(self, answers: int) -> None:
+        """Pass on so many bytes, and end the connection that they are for."""
+        self._left = answers
+
+    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if source.family != socket.AF_UNIX or not self._left:
+                    target.sendall(data)
+                    continue
+                target.sendall(data[: self._left])
+                self._left = max(0, self._left - len(data))
+                if not self._left:
+                    break
+            for end in (source, target):
+                end.shutdown(socket.SHUT_RDWR)
+
+
 class BadNetwork(BlackHole):
     """A TCP proxy that loses a share of what the server answers, each time with the connection.
 
