@@ -126,7 +126,7 @@ class AsyncWorker:
         self.settings = _merge(self.config.worker, self._given)
         self.worker_id = self.settings.id or _new_worker_id()
         self.vitals = Vitals(self.worker_id)
-        self.on_start: Callable[[], None] | None = None  # is called on the loop when `run` begins
+        self.on_start: Callable[[], object] | None = None  # is called on the loop when `run` begins
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:

@@ -22,7 +22,7 @@ from fairque.core.exceptions import FairQueueError
 from fairque.worker.exit_code import ExitCode
 
 if TYPE_CHECKING:
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from fairque.worker.async_worker import AsyncWorker
     from fairque.worker.link import Link
@@ -65,7 +65,7 @@ class Guard:
         self._bell.setblocking(False)
         for number in (*DRAIN, *NOW):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                self._handlers[number] = signal.signal(number, _heard_by_the_thread)
+                self._handlers[number] = signal.signal(number, self._hear_in_the_main_thread)
         # The kernel's handler writes the number there whatever the main thread is doing.
         signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
         os.register_at_fork(
@@ -92,15 +92,28 @@ class Guard:
         self._worker = worker
         worker.on_start = self._hear_before_the_loop
 
-    def _hear_before_the_loop(self) -> None:
+    def _hear_before_the_loop(self) -> bool:
         """Have signals told to the thread again, on a loop that has begun to listen to them in its place.
 
         uvloop does so while it runs, which is of no use when it is blocked. It would not let handlers of
         Python's run while it waits, so that it is told by the thread. At its end it sets back what it found.
+        asyncio's loop does so when a task gives it a handler.
+
+        Returns:
+            Whether it had.
         """
         theirs = signal.set_wakeup_fd(self._bell.fileno(), warn_on_full_buffer=False)
-        if theirs not in {-1, self._bell.fileno()}:
+        if theirs in {-1, self._bell.fileno()}:
+            return False
+        if self._loops_bell is None:
             self._loops_bell = os.dup(theirs)  # the loop closes its own
+        return True
+
+    def _hear_in_the_main_thread(self, number: int, _frame: FrameType | None) -> None:
+        """The interpreter's part of a signal: nothing, where the thread has heard it."""
+        if not self._done and self._hear_before_the_loop():
+            with contextlib.suppress(OSError):
+                self._bell.send(bytes((number,)))
 
     def _hold_signals(self) -> None:
         """Before a fork: a signal for the new child waits until the child has taken leave of this guard."""
@@ -223,7 +236,3 @@ def _hand_back(worker: AsyncWorker, went_well: list[bool]) -> None:
         went_well.append(True)
     with contextlib.suppress(ValueError, OSError):  # closed by the application
         sys.stdout.flush()
-
-
-def _heard_by_the_thread(*_: object) -> None:
-    """The interpreter's part of a signal: nothing, as the thread has it."""

@@ -83,6 +83,23 @@ def test_handlers_that_the_program_sets_are_called_while_the_loop_waits(
     assert worker.ends(within=10) == 0
 
 
+def test_handlers_that_a_task_gives_to_the_loop_take_no_signal_from_the_worker(
+    queue: TaskQueue, command: Start, journal: Path, loop: str
+) -> None:
+    worker = command(graceful_shutdown_timeout=20)
+    task = tasks.note_signals_on_the_loop(str(journal), signal.SIGUSR1)
+    queue.push(task, user_id="acme").result(timeout=START)
+    running = queue.push(tasks.journaled(str(journal), 1, 1.0), user_id="acme")
+    until(lambda: tasks.lines(journal), "it is running")
+    worker.signal(signal.SIGUSR1)
+    until(lambda: "heard" in tasks.lines(journal), "it is called", within=1.0)
+    worker.signal(signal.SIGTERM)
+    worker.signal(signal.SIGUSR1)
+    until(lambda: tasks.lines(journal).count("heard") == 2, "it is called again", within=1.0)
+    assert worker.ends(within=10) == 0
+    assert running.state() is TaskState.FINISHED
+
+
 def test_children_that_return_to_the_loop_take_nothing_from_the_tasks_beside_them(
     queue: TaskQueue, command: Start, journal: Path, loop: str
 ) -> None:

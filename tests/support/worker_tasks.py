@@ -352,6 +352,12 @@ def keep(mebibytes: int) -> None:
     _kept.append(bytearray(os.urandom(1024)) * (1024 * mebibytes))
 
 
+@task(name="tests.note_signals_on_the_loop", max_retries=0)
+async def note_signals_on_the_loop(journal: str, number: int) -> None:
+    """Has the event loop write a line for each such signal from now on."""
+    asyncio.get_running_loop().add_signal_handler(number, lambda: write(journal, "heard"))
+
+
 @task(name="tests.note_signals", max_retries=0)
 async def note_signals(journal: str, number: int) -> None:
     """From now on the worker's process writes down this signal."""
