@@ -170,7 +170,7 @@ class Processes:
     @staticmethod
     def _rate(bench: Bench, processes: int) -> float:
         bench.begin()
-        count = bench.scaled(1_500)
+        count = max(500, bench.scaled(1_500))  # enough for the second process to have started
         with TaskQueue(bench.server.url) as queue:
             queue.push_batch([burn() for _ in range(count)], user_id="acme")
         with supervised(bench, processes) as work:
