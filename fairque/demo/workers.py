@@ -114,7 +114,8 @@ class WorkerProcesses:
     def _stop(self) -> None:
         for process in self._processes:
             if process.stdin is not None:
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # it is gone, and was still to be asked something
+                    process.stdin.close()
         for process in self._processes:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(LONGEST_GOODBYE)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from dataclasses import dataclass, field
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,10 @@ from tests.chaos.journal import Journal
 from tests.chaos.worker import Orders, main
 from tests.support.processes import fork_prepared
 from tests.support.waiting import until
+
+# Who starts a process asks after all others, too: `multiprocessing` does so. Of two who ask at once one reads
+# how it ended, and the other finds nothing, and calls that 255.
+_asking = threading.Lock()
 
 
 @dataclass
@@ -27,7 +33,8 @@ class Hand:
 
     @property
     def is_alive(self) -> bool:
-        return self.process.is_alive()
+        with _asking:
+            return self.process.is_alive()
 
     def signal(self, number: signal.Signals) -> None:
         assert self.process.pid is not None
@@ -35,9 +42,11 @@ class Hand:
 
     def wait(self, within: float = 60) -> int:
         """Until it has ended: its exit code, or the negative number of a signal."""
-        self.process.join(within)
-        assert self.process.exitcode is not None, f"{self.worker_id} goes on after {within:g} s"
-        return self.process.exitcode
+        connection.wait([self.process.sentinel], within)
+        with _asking:
+            code = self.process.exitcode
+        assert code is not None, f"{self.worker_id} goes on after {within:g} s"
+        return code
 
     def complaints(self) -> list[str]:
         """What it logged: warnings and errors."""
@@ -79,7 +88,9 @@ class Crew:
         log = self.folder / f"{len(self.hands)}-{name}.log"
         log.touch()
         orders = Orders(config, options, self.journal.path, log, fault, clock)
-        self.hands.append(Hand(name, fork_prepared(main, orders), log))
+        with _asking:
+            process = fork_prepared(main, orders)
+        self.hands.append(Hand(name, process, log))
         return self.hands[-1]
 
     def hire_ready(self, count: int, **changes: Any) -> list[Hand]:
@@ -109,7 +120,8 @@ class Crew:
         for hand in self.hands:
             hand.process.kill()
             hand.wait()
-            hand.process.close()
+            with _asking:
+                hand.process.close()
 
 
 def in_flight(raw: Redis, root: str, worker: str) -> int:

@@ -122,9 +122,12 @@ def test_a_worker_that_dies_ends_the_demo_with_a_clear_message(demo: subprocess.
     assert re.fullmatch(rf"fairque demo: worker process {victim} was killed by signal 9 .*\n", errors)
 
 
-def test_workers_report_their_processor_time_until_one_is_gone() -> None:
+@pytest.mark.parametrize("is_over", [False, True])
+def test_workers_report_their_processor_time_until_one_is_gone(*, is_over: bool) -> None:
     with EmbeddedServer.open("embedded://") as server, WorkerProcesses(server.socket_path, 2, 1) as workers:
         assert workers.cpu_seconds() > 0
         os.kill(workers.pids[0], signal.SIGKILL)
+        if is_over:
+            os.waitid(os.P_PID, workers.pids[0], os.WEXITED | os.WNOWAIT)
         with pytest.raises(WorkerDiedError, match="killed by signal 9"):
             workers.cpu_seconds()
