@@ -326,6 +326,8 @@ class Pump:
         started = claim.tasks[:room]
         self._claimed += started
         self._turns.slots.reserved += len(started)
+        if self._surplus:
+            self._nothing_left = False  # it goes back, and is there again
         if claim.alone:
             self._start_claimed(last_alone=True)
         choice = self._selection[self._choice]
