@@ -373,11 +373,10 @@ class Pump:
 
     def start(self, claim: Claim) -> None:
         """Start what was claimed in its sleep."""
-        self._hungry = True
+        self.wake_up()
         self._turns.took(self, claim)
         self._take(claim)
         self._start_claimed()
-        self._changed.set()
 
     def wake_up(self) -> None:
         """Claim again."""
