@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -217,9 +216,16 @@ class Pump:
         slots = self._turns.slots
         if not 0 < self._ends.unsaid < slots.running or slots.pace > SHORT_SECONDS:
             return
-        moment = asyncio.get_running_loop().call_later(SHORT_SECONDS, self._changed.set)
-        until = time.monotonic() + SHORT_SECONDS
-        while self._ends.unsaid < slots.running and time.monotonic() < until:
+        is_over = False
+
+        def end_wait() -> None:
+            nonlocal is_over
+            is_over = True
+            self._changed.set()
+
+        # The timer itself says that it is over: by another clock it may ring too early, and once only.
+        moment = asyncio.get_running_loop().call_later(SHORT_SECONDS, end_wait)
+        while self._ends.unsaid < slots.running and not is_over:
             self._changed.clear()
             await self._changed.wait()
         moment.cancel()
@@ -293,11 +299,13 @@ class Pump:
             return False
         self._turns.slots.reserved -= trip.given
         values = trip.values()
-        self._ends.settle(trip.report, iter(values))
         if trip.taken:
             if isinstance(values[-1], Claim):
                 self._turns.took(self, values[-1])
             self._take(values[-1])
+        # After the claim: it may have come before the finish, although it was sent after it, where the server
+        # did not know that script yet and had to be sent it. So it may have missed what the finish released.
+        self._ends.settle(trip.report, iter(values))
         return True
 
     def claim_call(self, slots: int, claims: Claims) -> Call[Claim]:

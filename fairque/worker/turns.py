@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 PATIENCE_SECONDS = 0.05
 
 
-class _Claiming(NamedTuple):
+@dataclass(slots=True)
+class _Claiming:
     slots: int  # that the claim may fill
-    since: float  # time.monotonic()
+    is_slow: bool = False  # others are not to wait for it any more
 
 
 class Claimant(Protocol):
@@ -92,9 +93,9 @@ class Turns:
         if claimant.number not in self._open:
             taken = min(most, self._division().get(claimant.number, 0))
         if taken:
-            self._open[claimant.number] = _Claiming(taken, time.monotonic())
+            self._open[claimant.number] = claiming = _Claiming(taken)
             if len(self._claimants) > 1:
-                asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self.pass_on)
+                asyncio.get_running_loop().call_later(PATIENCE_SECONDS, self._lose_patience, claiming)
         self.pass_on()
         return taken
 
@@ -146,4 +147,8 @@ class Turns:
 
     def _is_slow(self, number: int) -> bool:
         claiming = self._open.get(number)
-        return claiming is not None and time.monotonic() - claiming.since > PATIENCE_SECONDS
+        return claiming is not None and claiming.is_slow
+
+    def _lose_patience(self, claiming: _Claiming) -> None:
+        claiming.is_slow = True
+        self.pass_on()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 import time
@@ -10,9 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from fairque import ConfigurationError, FairQueueConfig, TaskQueue, TaskScheduler, TaskState, Worker
+from fairque import (
+    AsyncTaskQueue,
+    AsyncWorker,
+    ConfigurationError,
+    FairQueueConfig,
+    TaskQueue,
+    TaskScheduler,
+    TaskState,
+    Worker,
+)
 from fairque.utils.loops import VARIABLE, name_of, new_event_loop
 from tests.support import worker_tasks as tasks
+from tests.support.loops import EarlyLoop
 from tests.support.processes import START, Start
 from tests.support.waiting import until
 
@@ -143,3 +154,20 @@ def test_where_uvloop_is_missing_asyncio_does_unless_uvloop_is_asked_for(
     monkeypatch.setenv(VARIABLE, "uvloop")
     with pytest.raises(ConfigurationError, match=r"cannot be imported .*pip install 'fairque\[fast\]'"):
         new_event_loop()
+
+
+def test_short_tasks_do_not_wait_for_long_ones_where_timers_ring_early(config: FairQueueConfig) -> None:
+    async def main() -> set[TaskState]:
+        async with AsyncTaskQueue(config) as queue:
+            worker = AsyncWorker(queue, concurrency=5)
+            running = asyncio.create_task(worker.run())
+            await queue.push_batch([tasks.async_sleep(2.0) for _ in range(3)], user_id="long")
+            short = await queue.push_batch([tasks.async_add(i, i) for i in range(200)], user_id="short")
+            await asyncio.sleep(1.0)
+            states = {await handle.state() for handle in short}
+            worker.stop()
+            await running
+            return states
+
+    with asyncio.Runner(loop_factory=EarlyLoop) as runner:
+        assert runner.run(main()) == {TaskState.FINISHED}

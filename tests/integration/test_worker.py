@@ -459,6 +459,16 @@ def test_a_burst_ends_when_nothing_is_left_retries_included(queue: TaskQueue) ->
     assert queue.stats().workers == 0
 
 
+def test_a_burst_runs_what_its_first_finish_releases_on_a_server_that_knows_no_scripts(
+    queue: TaskQueue, raw: Redis
+) -> None:
+    first = queue.push(tasks.add(1, 1), user_id="acme")
+    then = queue.push(tasks.add(2, 2), user_id="acme", depends_on=[first.task_id])
+    raw.script_flush()  # so the finish is sent anew, after the claim that had followed it
+    Worker(queue, concurrency=1, burst=True).run()
+    assert then.state() is TaskState.FINISHED
+
+
 def test_a_burst_on_an_empty_queue_ends_at_once(config: FairQueueConfig) -> None:
     began = time.monotonic()
     Worker(config, burst=True).run()
