@@ -87,6 +87,7 @@ class Pump:
         self._nothing_left = not selection  # whether the last claim found nothing, now and soon
         self._surplus: list[Task[Any]] = []  # claimed, and to be handed back
         self._sits_out = False  # until it tries the server again, which has failed
+        self._long = 0  # attempts that run for longer than others wait for them
         self._outage = Outage(worker_id)
         self._rest = Rest(
             self,
@@ -214,7 +215,8 @@ class Pump:
     async def _let_others_end(self) -> None:
         """Where tasks are short, and few have ended, wait a moment for more: a trip costs more than those."""
         slots = self._turns.slots
-        if not 0 < self._ends.unsaid < slots.running or slots.pace > SHORT_SECONDS:
+        self._long = min(self._long, slots.running)
+        if not 0 < self._ends.unsaid < slots.running - self._long or slots.pace > SHORT_SECONDS:
             return
         is_over = False
 
@@ -225,10 +227,12 @@ class Pump:
 
         # The timer itself says that it is over: by another clock it may ring too early, and once only.
         moment = asyncio.get_running_loop().call_later(SHORT_SECONDS, end_wait)
-        while self._ends.unsaid < slots.running and not is_over:
+        while self._ends.unsaid < slots.running - self._long and not is_over:
             self._changed.clear()
             await self._changed.wait()
         moment.cancel()
+        if is_over:
+            self._long = slots.running
 
     def on_end(self, outcome: Outcome | None) -> None:
         """An attempt has left its slot."""
