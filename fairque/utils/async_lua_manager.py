@@ -13,7 +13,13 @@ from fairque.core.calls import Call, Flow, Listen, Step, Wait
 from fairque.core.exceptions import DurabilityError, FairQueueError, ForkedLoopError, ServerError
 from fairque.core.forks import renew_in_children
 from fairque.utils.listener import AsyncListener, Ear
-from fairque.utils.lua_manager import CLIENT_ERRORS, PAUSE_AFTER_REFUSAL, _BaseLuaScriptManager, _said
+from fairque.utils.lua_manager import (
+    CLIENT_ERRORS,
+    NOT_SENT,
+    PAUSE_AFTER_REFUSAL,
+    _BaseLuaScriptManager,
+    _said,
+)
 from fairque.utils.meanings import meaning_of
 from fairque.utils.patience import Patience, is_passing_refusal
 from fairque.utils.wire import AsyncWire
@@ -196,7 +202,9 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
             return await _noticing(self._by_root(calls))
         try:
             commands = [self._arguments(call) for call in calls]
-            replies = await _noticing(self._wire.exchange(commands, when_sent))
+            replies = await _noticing(self._wire.exchange(commands, partly=True, when_sent=when_sent))
+            if replies and isinstance(replies[-1], Exception):
+                await self._distrust(replies[-1])  # it may have ended the connection
         except Exception as error:
             self._check_open()  # while a queue is being closed redis-py may raise anything
             if not isinstance(error, CLIENT_ERRORS):
@@ -270,19 +278,18 @@ class AsyncLuaScriptManager(_BaseLuaScriptManager):
         return self._blocking_wire
 
     async def execute_all(self, calls: Sequence[Call[T]]) -> list[T]:
-        """Run idempotent calls in order, several under way at once on one connection.
-
-        Raises:
-            FairQueueError: As `execute`, for the first that fails; earlier and later ones may have run.
-        """
+        """As the blocking one; in a cluster several are under way at once, too."""
         values: list[T] = []
+        all_went_well = True
         for start in range(0, len(calls), self.IN_FLIGHT):
             window = calls[start : start + self.IN_FLIGHT]
-            outcomes = await self.execute_together(window)
+            outcomes = await self.execute_together(window) if all_went_well else [NOT_SENT] * len(window)
             for call, outcome in zip(window, outcomes, strict=True):
                 if isinstance(outcome, DurabilityError):
                     raise outcome
-                values.append(await self.execute(call) if isinstance(outcome, Exception) else outcome)
+                is_error = isinstance(outcome, Exception)
+                all_went_well = all_went_well and not is_error
+                values.append(await self.execute(call) if is_error else outcome)
         return values
 
     async def _outcome(self, call: Call[Any]) -> Any:

@@ -102,23 +102,27 @@ class AsyncWire:
         self._kept: list[Any] = []
 
     async def exchange(
-        self, commands: Sequence[Command], when_sent: Callable[[], None] | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        partly: bool = False,
+        when_sent: Callable[[], None] | None = None,
     ) -> list[Any]:
-        """One round trip: the replies, errors of the server among them. `when_sent` is called in between.
-
-        Raises:
-            RedisError: The connection failed.
-        """
+        """As the blocking form; `when_sent` is called once all is sent."""
         packed = b"".join(_packed(commands))
+        replies: list[Any] = []
         connection = await self._take()
         try:
             await connection.send_packed_command(packed)
             if when_sent is not None:
                 when_sent()
-            replies = [await _async_reply(connection) for _ in commands]
-        except BaseException:
+            for _ in commands:
+                replies.append(await _async_reply(connection))  # noqa: PERF401 - those before an error count
+        except BaseException as error:
             await connection.disconnect(nowait=True)  # a reply may be under way
             await self._pool.release(connection)
+            if partly and replies and isinstance(error, (RedisError, OSError)):
+                return [*replies, *[error] * (len(commands) - len(replies))]
             raise
         if self._keeps:
             self._kept.append(connection)

@@ -249,12 +249,12 @@ def test_the_scripts_of_a_large_batch_are_under_way_at_once(
 
 
 def test_what_was_answered_before_a_connection_was_lost_is_not_asked_again(
-    config: FairQueueConfig, server: EmbeddedServer
+    face: str, config: FairQueueConfig, server: EmbeddedServer
 ) -> None:
     answer = len(b"*200\r\n") + 200 * len(b":1\r\n")
     proxy = ShortBreath(server.socket_path)
     redis = RedisConfig(host="127.0.0.1", port=proxy.port)
-    with opened("blocking", config.model_copy(update={"redis": redis})) as queue:
+    with opened(face, config.model_copy(update={"redis": redis})) as queue:
         push(queue, "u", "first")
         proxy.end_after(3 * answer + 100)
         handles = queue.push_batch([make("u", str(number)) for number in range(1000)])
