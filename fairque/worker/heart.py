@@ -13,7 +13,7 @@ from fairque.queue.replies import Fate
 from fairque.utils.lua_manager import LuaScriptManager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fairque.core.config import RedisConfig
     from fairque.core.models import Task
@@ -40,7 +40,7 @@ class _Beat(NamedTuple):
 
 
 class Heart:
-    """Renews the leases of running tasks of one shard, and tells the shard that the worker lives.
+    """Renews the leases of what a worker has claimed in one shard, and tells the shard that the worker lives.
 
     Each shard has a thread and a connection of its own, so that one whose server hangs holds up no other.
 
@@ -84,7 +84,7 @@ class Heart:
             return any(beat.until > now for beat in self._beats.values())
 
     def held(self) -> list[Task[Any]]:
-        """The attempts that have not ended, or whose ends the server does not know yet."""
+        """The attempts that were claimed and have not ended, or whose ends the server does not know yet."""
         with self._lock:
             return [beat.task for beat in self._beats.values()]
 
@@ -105,14 +105,35 @@ class Heart:
     # The lock costs less than the assignment it is held for. Without it, what the thread reads would be whole
     # only where there is a global interpreter lock.
 
-    def add(self, key: AttemptKey, task: Task[Any]) -> None:
-        """Keep this attempt's lease; at the longest until its timeout and a grace have passed."""
-        hung = float("inf") if task.timeout is None else time.monotonic() + task.timeout + GRACE_SECONDS
+    def keep(self, tasks: Iterable[Task[Any]], longest: float) -> None:
+        """Keep the leases of tasks that are claimed: they begin soon, or go back.
+
+        Args:
+            tasks: What was claimed.
+            longest: Seconds that other attempts may block the loop for meanwhile.
+        """
+        until = time.monotonic() + longest + GRACE_SECONDS
+        beats = {(key := attempt_key(task)): _Beat(key, task, until) for task in tasks}
         with self._lock:
+            self._beats |= beats
+
+    def begin(self, key: AttemptKey, task: Task[Any]) -> bool:
+        """A kept attempt begins; its lease is kept until its timeout and a grace have passed.
+
+        Returns:
+            False if the lease was lost before.
+        """
+        now = time.monotonic()
+        hung = float("inf") if task.timeout is None else now + task.timeout + GRACE_SECONDS
+        with self._lock:
+            beat = self._beats.pop(key, None)
+            if beat is None or beat.until < now:
+                return False
             self._beats[key] = _Beat(key, task, hung)
+        return True
 
     def remove(self, key: AttemptKey) -> None:
-        """The attempt has ended."""
+        """The attempt has ended, or was handed back."""
         with self._lock:
             self._beats.pop(key, None)
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from fairque.core.exceptions import ServerError
+from fairque.core.exceptions import ScriptError, ServerError
 from fairque.queue.checks import LONGEST_BATCH
 from fairque.queue.replies import Claim, given_by
 from fairque.worker.ends import Ends
+from fairque.worker.heart import attempt_key
 from fairque.worker.outage import Outage
 from fairque.worker.rest import Rest
 from fairque.worker.trip import Claims, Trip
@@ -85,6 +87,7 @@ class Pump:
         self._choice = 0  # which way to claim next
         self._hungry = bool(selection)  # whether a claim may give something
         self._nothing_left = not selection  # whether the last claim found nothing, now and soon
+        self._stirred = False  # since the last claim was sent: it may have missed something
         self._surplus: list[Task[Any]] = []  # claimed, and to be handed back
         self._sits_out = False  # until it tries the server again, which has failed
         self._long = 0  # attempts that run for longer than others wait for them
@@ -120,6 +123,7 @@ class Pump:
     def stir(self) -> None:
         """Claim again: there may be work, whatever the last claim said."""
         self._hungry, self._nothing_left = bool(self._selection), not self._selection
+        self._stirred = True
         self._changed.set()
 
     @property
@@ -132,11 +136,12 @@ class Pump:
     @property
     def is_idle(self) -> bool:
         """Whether it runs nothing, and has nothing to do."""
-        return self._nothing_left and not (self._ends or self._runs_any)
+        return self._nothing_left and not (self._hungry or self._ends or self._runs_any)
 
     @property
     def _runs_any(self) -> bool:
-        return bool(self._claimed or self._unread) or self._turns.slots.runs_any(self)
+        holds_any = bool(self._claimed or self._unread or self._surplus)
+        return holds_any or self._turns.slots.runs_any(self)
 
     async def run(self) -> None:
         """Work until stopped, or in a burst until nothing is left in any shard."""
@@ -157,7 +162,7 @@ class Pump:
                     self._start_claimed(count if count < WORTH_HALVING else (count + 1) // 2)
                     await asyncio.sleep(0)
                 elif self._is_done():
-                    self._turns.look_all()
+                    self._turns.stop()  # else one that is woken just now would go on for ever, all by itself
                     return
                 else:
                     await self._changed.wait()
@@ -184,6 +189,8 @@ class Pump:
                 self._read()
             if len(self._ends) == before:
                 break  # an outage
+        unfinished += self._surplus
+        self._surplus = []
         for call in self._open_claims():
             claim = await self._manager.execute(call)
             unfinished += claim.tasks
@@ -194,6 +201,8 @@ class Pump:
     def abandon(self) -> Flow[None]:
         """What `leave` says, as far as it can be said from another thread, for a loop that is blocked."""
         unfinished = self.heart.held()
+        if (trip := self._unread) is not None and trip.asked:
+            unfinished += trip.values()[-1].tasks
         for call in self._open_claims():
             claim: Claim = yield call
             unfinished += claim.tasks
@@ -251,16 +260,25 @@ class Pump:
         """All that is to be said to the server now; None if there is nothing."""
         report = self._ends.report()
         calls = [*report.calls]
-        surplus, self._surplus = self._surplus, []
-        if surplus:
+        surplus = [*self._surplus]
+        asked = 0
+        if surplus:  # without a claim: that could come before a release whose script is not known yet
             calls.append(self._commands.release_call(surplus))
-        # What was freed by attempts that are acknowledged in this very trip can be claimed for already.
+        else:
+            asked = self._slots_to_claim_for()
+        if asked:
+            self._stirred = False
+            calls.append(self.claim_call(asked, self._claims))
+        return Trip(calls, report, surplus, asked, self._choice) if calls else None
+
+    def _slots_to_claim_for(self) -> int:
+        """Those too that are freed by attempts which are acknowledged in this very trip."""
         taken = 0
         if self.level is not None:
             taken = self._turns.take(self, 1 if self._outage.lasts else LONGEST_BATCH)
-        if taken:
-            calls.append(self.claim_call(taken, self._claims))
-        return Trip(calls, report, taken) if calls else None
+        if not taken and self._claims.is_open and not (self.is_stopping and self._outage.lasts):
+            return 1  # the last one was not answered: what it gave is leased to this worker, and must not lie
+        return taken
 
     async def _talk(self, trip: Trip) -> None:
         """Make a round trip. What the one before has brought is read while the server works."""
@@ -272,8 +290,8 @@ class Pump:
             self._turns.answered(self)
             if replies is None:
                 self._ends.put_back(trip.report)
-        trip.replies = replies
-        if trip.taken and not isinstance(replies[-1], Exception):
+        trip.replies, trip.answered = replies, time.monotonic()
+        if trip.asked and not isinstance(replies[-1], Exception):
             self._claims.was_answered()
             trip.given = given_by(replies[-1])
         self._turns.slots.reserved += trip.given
@@ -303,14 +321,25 @@ class Pump:
             return False
         self._turns.slots.reserved -= trip.given
         values = trip.values()
-        if trip.taken:
+        self._ends.settle(trip.report, iter(values))
+        if trip.surplus:
+            self._settle_surplus(trip.surplus, values[len(trip.report.calls)])
+        if trip.asked:
             if isinstance(values[-1], Claim):
                 self._turns.took(self, values[-1])
-            self._take(values[-1])
-        # After the claim: it may have come before the finish, although it was sent after it, where the server
-        # did not know that script yet and had to be sent it. So it may have missed what the finish released.
-        self._ends.settle(trip.report, iter(values))
+            # What lay here while a task has blocked the loop may belong to somebody else by now.
+            is_fresh = time.monotonic() - trip.answered < self._lease / 2
+            self._take(values[-1], trip.asked, trip.choice, is_fresh=is_fresh)
         return True
+
+    def _settle_surplus(self, surplus: Sequence[Task[Any]], reply: list[bool] | Exception) -> None:
+        """Forget what was handed back, and claim again; after a failure the next trip says so once more."""
+        if isinstance(reply, ServerError) and not isinstance(reply, ScriptError):
+            return
+        del self._surplus[: len(surplus)]
+        for task in surplus:
+            self.heart.remove(attempt_key(task))
+        self.stir()
 
     def claim_call(self, slots: int, claims: Claims) -> Call[Claim]:
         """A claim for so many slots, under the name of some claims."""
@@ -326,32 +355,39 @@ class Pump:
             claim_id=claims.answered,
         )
 
-    def _take(self, claim: Claim | Exception) -> None:
-        """Start what was claimed; work out whether and when to claim again."""
+    def _take(self, claim: Claim | Exception, asked: int, choice: int, *, is_fresh: bool = True) -> None:
+        """Start what was claimed; work out whether and when to claim again.
+
+        Args:
+            claim: What came.
+            asked: The slots that it was for.
+            choice: Whose tasks it was for.
+            is_fresh: Whether it was just claimed; else it goes back.
+        """
         if isinstance(claim, Exception):
             if not isinstance(claim, ServerError):
                 logger.error("worker %s could not claim: %s", self._worker_id, claim, exc_info=claim)
             return
+        if claim.tasks:
+            self.heart.keep(claim.tasks, self._turns.slots.longest(claim.tasks))
         # A claim that is repeated after an outage may give more than it asked for, and others have the slots.
-        room = 0 if self.is_stopping else max(0, self._turns.free)
+        room = max(0, self._turns.free) if is_fresh and not self.is_stopping else 0
         self._surplus += claim.tasks[room:]
         started = claim.tasks[:room]
         self._claimed += started
         self._turns.slots.reserved += len(started)
-        if self._surplus:
-            self._nothing_left = False  # it goes back, and is there again
         if claim.alone:
             self._start_claimed(last_alone=True)
-        choice = self._selection[self._choice]
-        if self._turns.free <= 0 or claim.unfinished:
-            self._choice = (
-                0  # hungry again as soon as a slot is free; what was not looked at yet is not passed by
-            )
-        elif self._choice + 1 < len(self._selection):
-            self._choice += 1
+        # What it was for counts, not what is free by now: attempts may have ended since it was sent.
+        gave_all = len(claim.tasks) < asked and not claim.unfinished
+        if not gave_all or self._turns.free <= 0:
+            self._choice = 0  # again as soon as a slot is free; what was not looked at yet is not passed by
+        elif choice + 1 < len(self._selection):
+            self._choice = choice + 1
         else:
             self._choice = 0
-            self._go_to_rest(claim, picky=choice.users is not None)
+            if not self._stirred:
+                self._go_to_rest(claim, picky=self._selection[choice].users is not None)
 
     def _start_claimed(self, most: int | None = None, *, last_alone: bool = False) -> None:
         """Start what is claimed; the last one alone, if it is a suspect of killing its worker."""
@@ -387,7 +423,7 @@ class Pump:
         """Start what was claimed in its sleep."""
         self.wake_up()
         self._turns.took(self, claim)
-        self._take(claim)
+        self._take(claim, asked=1, choice=0)
         self._start_claimed()
 
     def wake_up(self) -> None:

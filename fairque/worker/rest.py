@@ -116,12 +116,7 @@ class Rest:
     async def _sleep(self, wait: Wait) -> None:
         try:
             await asyncio.sleep(0)  # what the claim gave begins first
-            if wait.keys and self._may_claim and self._turns.is_alone:
-                await self._claim_when_woken(wait)
-            else:
-                await self._pause(wait)
-        except ServerError as error:
-            await self._outage.judge([error])
+            await self._sleep_until_woken(wait)
         except QueueClosedError:
             pass  # the next claim says so, and ends the loop
         except Exception:
@@ -131,6 +126,16 @@ class Rest:
             if self._sleeper is asyncio.current_task():
                 self._sleeper = None
                 self._pump.wake_up()
+
+    async def _sleep_until_woken(self, wait: Wait) -> None:
+        try:
+            if wait.keys and self._may_claim and self._turns.is_alone:
+                await self._claim_when_woken(wait)
+            else:
+                await self._pause(wait)
+        except ServerError as error:
+            await self._outage.judge([error])
+            await self._repeat_claim()
 
     async def _claim_when_woken(self, wait: Wait) -> None:
         """Have the server claim a task, one, as soon as it wakes this worker: a round trip less to its start.
@@ -154,6 +159,17 @@ class Rest:
         for reply in (woken, claim):
             if isinstance(reply, Exception):
                 raise reply
+
+    async def _repeat_claim(self) -> None:
+        """If its claim was not answered: what it gave is leased to this worker, and must not lie."""
+        while self.claims.is_open and not self._pump.is_stopping:
+            try:
+                claim = await self._manager.execute(self._pump.claim_call(1, self.claims))
+            except ServerError as error:
+                await self._outage.judge([error])
+            else:
+                self.claims.was_answered()
+                self._pump.start(claim)
 
     def _give_up_slot(self) -> None:
         self._turns.slots.reserved -= self._keeps_slot

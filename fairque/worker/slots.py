@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from fairque.core.context import TaskContext
@@ -12,13 +14,13 @@ from fairque.worker.heart import attempt_key
 from fairque.worker.xcom import AttemptXCom
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from fairque.core.models import Task
     from fairque.worker.execution import Execution, Outcome, Owner
     from fairque.worker.heart import AttemptKey
     from fairque.worker.xcom import WorkerXCom
-
+logger = logging.getLogger("fairque.worker")
 
 NEWEST = 0.1  # how much of the pace the latest attempt makes
 
@@ -58,6 +60,16 @@ class Slots:
         """How many more attempts may start: none beside a suspect."""
         return 0 if self._alone in self._running else self._count - len(self._running) - self.reserved
 
+    def longest(self, tasks: Iterable[Task[Any]]) -> float:
+        """Seconds that these tasks, or what runs already, may take at the longest."""
+        running = (running.task for running in self._running.values())
+        longest = 0.0
+        for task in chain(tasks, running):
+            if task.timeout is None:
+                return float("inf")
+            longest = max(longest, task.timeout)
+        return longest
+
     def runs_any(self, owner: Owner) -> bool:
         """Whether attempts of the owner run."""
         return any(running.owner is owner for running in self._running.values())
@@ -68,7 +80,19 @@ class Slots:
         return len(self._running)
 
     def start(self, task: Task[Any], owner: Owner, *, alone: bool = False) -> None:
-        """Run a claimed task; a suspect of killing its worker `alone`, but for what runs already."""
+        """Run a claimed task; a suspect of killing its worker `alone`, but for what runs already.
+
+        Not if its lease was lost since it was claimed: then somebody else runs it.
+        """
+        key = attempt_key(task)
+        if not owner.heart.begin(key, task):
+            logger.warning(
+                "task %r of user %r: attempt %d lost its lease before it began",
+                task.task_id,
+                task.user_id,
+                task.attempt,
+            )
+            return
         context = TaskContext(
             user_id=task.user_id or "",
             task_id=task.task_id,
@@ -80,11 +104,9 @@ class Slots:
             fire_time=task.fire_time,
             open_xcom=AttemptXCom(self._xcom, task),
         )
-        key = attempt_key(task)
         running = self._running[key] = Running(task, key, context, owner)
         if alone:
             self._alone = key
-        owner.heart.add(key, task)
         running.job = asyncio.create_task(self._run(running))
 
     async def _run(self, running: Running) -> None:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 from fairque.queue.replies import gives_suspect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fairque.core.calls import Call
+    from fairque.core.models import Task
     from fairque.worker.ends import Report
 
 
@@ -34,18 +37,21 @@ class Claims:
 class Trip:
     """What is said to the server at once, and what it replies."""
 
-    calls: list[Call[Any]]
+    calls: list[Call[Any]]  # the report's, then the release of the surplus, then the claim
     report: Report
-    taken: int  # slots that its claim, the last of the calls, may fill; 0 for none
+    surplus: Sequence[Task[Any]]  # claimed before, and handed back by it
+    asked: int  # slots that its claim is for; 0 without a claim
+    choice: int  # whose tasks the claim is for
     given: int = 0  # tasks that the claim gave
     replies: list[Any] = field(default_factory=list)  # as they came, or errors
+    answered: float = 0.0  # time.monotonic()
 
     @property
     def can_wait(self) -> bool:
         """Whether the next trip may begin before this one is read: all went well, and there is more to do."""
         if any(isinstance(reply, Exception) for reply in self.replies):
             return False
-        return not self.taken or (self.given == self.taken and not gives_suspect(self.replies[-1]))
+        return not self.asked or (self.given == self.asked and not gives_suspect(self.replies[-1]))
 
     def values(self) -> list[Any]:
         """The replies, read."""

@@ -115,11 +115,6 @@ class Turns:
                 if division.get(claimant.number) and claimant.number not in self._open:
                     claimant.look()
 
-    def look_all(self) -> None:
-        """Something has changed that may be of use to everybody."""
-        for claimant in self._claimants:
-            claimant.look()
-
     def stir_all(self) -> None:
         """Any task may have pushed others, into any shard."""
         for claimant in self._claimants:

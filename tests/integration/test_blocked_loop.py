@@ -58,6 +58,19 @@ def test_a_second_signal_ends_a_worker_whose_loop_is_blocked(
     assert (handle.state(), handle.info().crashes) == (TaskState.QUEUED, 0)
 
 
+def test_what_a_blocked_worker_has_claimed_and_not_begun_is_handed_back_too(
+    queue: TaskQueue, command: Start, journal: Path
+) -> None:
+    blocking = tasks.block_the_loop_at_first(str(journal), 60.0)
+    handles = queue.push_batch([blocking, *(tasks.async_sleep(60) for _ in range(63))], user_id="acme")
+    worker = command(graceful_shutdown_timeout=1.0, concurrency=64)
+    until(lambda: tasks.lines(journal), "the loop is blocked", within=START)
+    assert queue.stats().started == 64
+    worker.signal(signal.SIGTERM)
+    assert worker.ends(within=10) == 0
+    assert {(handle.state(), handle.info().crashes) for handle in handles} == {(TaskState.QUEUED, 0)}
+
+
 def test_a_loop_that_turns_again_within_the_grace_ends_as_usual(
     queue: TaskQueue, command: Start, journal: Path
 ) -> None:

@@ -35,7 +35,7 @@ from tests.support.proxy import BlackHole, DroppingProxy, FarServer, ShortBreath
 from tests.support.servers import OwnServer, own_server
 
 ROOT = "fq:{default:0}"
-FAR_SECONDS = 0.05
+FAR_SECONDS = 0.1
 
 
 @contextmanager

@@ -69,8 +69,9 @@ def test_a_claim_costs_the_same_whether_ten_users_wait_or_ten_thousand(
 ) -> None:
     costs = []
     for users in (10, 10_000):
-        push(queue, users, users)
-        costs.append(count(lambda: queue.pop_batch("w", 10))["inside"])
+        push(queue, 2 * users, users)
+        # Of two claims: the first one of a minute has to begin the account of that.
+        costs.append(min(count(lambda: queue.pop_batch("w", 10))["inside"] for _ in range(2)))
     print(f"commands of a claim of ten tasks: {costs[0]} of 10 users, {costs[1]} of 10,000")
     assert costs[1] <= costs[0] + 2
 
@@ -102,13 +103,15 @@ def test_a_claim_costs_hardly_more_where_all_users_have_many_groups(queue: TaskQ
 
 
 def test_a_claim_costs_hardly_more_where_long_names_begin_alike(queue: TaskQueue, raw: Redis) -> None:
-    took = []
+    claims = []
     for start in ("", "🎌" * 250):
         users = [f"{start}{n * 7 % 500:03}" for n in range(500)]
         queue.push_batch([Task.create(user_id=user, payload=0) for user in users])
-        claim = functools.partial(queue.pop_batch, "w", 1, users=users)
-        took.append(min(server_ms(raw, claim) for _ in range(5)))  # whatever else the machine does meanwhile
-        raw.flushdb()
+        claims.append(functools.partial(queue.pop_batch, "w", 1, users=users))
+    rounds = [
+        [server_ms(raw, claim) for claim in claims] for _ in range(7)
+    ]  # in turn: the machine's speed drifts
+    took = [min(times) for times in zip(*rounds, strict=True)]
     print(f"claim among 500 users: {took[0]} ms with short names, {took[1]} ms with long ones")
     assert took[1] < 6 * took[0]
 

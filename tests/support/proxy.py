@@ -14,12 +14,13 @@ class DroppingProxy:
     """Passes everything on, but for the replies that `drops` chooses: then it cuts the connection.
 
     The server has carried out the command by then. `drops` is asked with the request's bytes once the reply
-    to it has come.
+    to it has come; or `before` the request goes to the server, which then never gets it.
     """
 
-    def __init__(self, socket_path: str, drops: Callable[[bytes], bool]) -> None:
+    def __init__(self, socket_path: str, drops: Callable[[bytes], bool], *, before: bool = False) -> None:
         self._socket_path = socket_path
         self._drops = drops
+        self._before = before
         self.dropped = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -57,11 +58,14 @@ class DroppingProxy:
                 while more := client.recv(1 << 20):
                     request += more
             client.setblocking(True)
+            if self._before and self._drops(request):
+                self.dropped += 1
+                return
             server.sendall(request)
             reply = server.recv(1 << 20)
             if not reply:
                 return
-            if self._drops(request):
+            if not self._before and self._drops(request):
                 self.dropped += 1
                 return
             client.sendall(reply)
