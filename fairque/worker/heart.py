@@ -121,7 +121,7 @@ class Heart:
         """A kept attempt begins; its lease is kept until its timeout and a grace have passed.
 
         Returns:
-            False if the lease was lost before.
+            False if its lease was lost before, or is kept no longer.
         """
         now = time.monotonic()
         hung = float("inf") if task.timeout is None else now + task.timeout + GRACE_SECONDS

@@ -267,7 +267,8 @@ class Pump:
         else:
             asked = self._slots_to_claim_for()
         if asked:
-            self._stirred = False
+            if self._choice == 0:
+                self._stirred = False  # later choices know nothing of what an earlier one may have missed
             calls.append(self.claim_call(asked, self._claims))
         return Trip(calls, report, surplus, asked, self._choice) if calls else None
 
@@ -283,6 +284,7 @@ class Pump:
     async def _talk(self, trip: Trip) -> None:
         """Make a round trip. What the one before has brought is read while the server works."""
         replies: list[Any] | None = None
+        trip.sent = time.monotonic()
         try:
             replies = await self._manager.exchange(trip.calls, when_sent=self._go_on)
         finally:
@@ -290,7 +292,7 @@ class Pump:
             self._turns.answered(self)
             if replies is None:
                 self._ends.put_back(trip.report)
-        trip.replies, trip.answered = replies, time.monotonic()
+        trip.replies = replies
         if trip.asked and not isinstance(replies[-1], Exception):
             self._claims.was_answered()
             trip.given = given_by(replies[-1])
@@ -327,8 +329,8 @@ class Pump:
         if trip.asked:
             if isinstance(values[-1], Claim):
                 self._turns.took(self, values[-1])
-            # What lay here while a task has blocked the loop may belong to somebody else by now.
-            is_fresh = time.monotonic() - trip.answered < self._lease / 2
+            # What lay in the socket, or here, while a task blocked the loop may be somebody else's by now.
+            is_fresh = time.monotonic() - trip.sent < self._lease / 2
             self._take(values[-1], trip.asked, trip.choice, is_fresh=is_fresh)
         return True
 
@@ -336,9 +338,10 @@ class Pump:
         """Forget what was handed back, and claim again; after a failure the next trip says so once more."""
         if isinstance(reply, ServerError) and not isinstance(reply, ScriptError):
             return
-        del self._surplus[: len(surplus)]
-        for task in surplus:
-            self.heart.remove(attempt_key(task))
+        gone = {attempt_key(task) for task in surplus}
+        self._surplus = [task for task in self._surplus if attempt_key(task) not in gone]
+        for key in gone:
+            self.heart.remove(key)
         self.stir()
 
     def claim_call(self, slots: int, claims: Claims) -> Call[Claim]:
@@ -379,7 +382,7 @@ class Pump:
         if claim.alone:
             self._start_claimed(last_alone=True)
         # What it was for counts, not what is free by now: attempts may have ended since it was sent.
-        gave_all = len(claim.tasks) < asked and not claim.unfinished
+        gave_all = (len(claim.tasks) < asked or not claim.more) and not claim.unfinished
         if not gave_all or self._turns.free <= 0:
             self._choice = 0  # again as soon as a slot is free; what was not looked at yet is not passed by
         elif choice + 1 < len(self._selection):
@@ -395,7 +398,9 @@ class Pump:
         for _ in range(len(claimed) if most is None else most):
             task = claimed.popleft()
             slots.reserved -= 1
-            slots.start(task, self, alone=last_alone and not claimed)
+            if not slots.start(task, self, alone=last_alone and not claimed):
+                self._surplus.append(task)
+                self._changed.set()
 
     # --- resting ---
 

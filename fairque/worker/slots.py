@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from fairque.worker.execution import Execution, Outcome, Owner
     from fairque.worker.heart import AttemptKey
     from fairque.worker.xcom import WorkerXCom
-logger = logging.getLogger("fairque.worker")
-
 NEWEST = 0.1  # how much of the pace the latest attempt makes
 
 
@@ -79,20 +76,15 @@ class Slots:
         """How many attempts run."""
         return len(self._running)
 
-    def start(self, task: Task[Any], owner: Owner, *, alone: bool = False) -> None:
+    def start(self, task: Task[Any], owner: Owner, *, alone: bool = False) -> bool:
         """Run a claimed task; a suspect of killing its worker `alone`, but for what runs already.
 
-        Not if its lease was lost since it was claimed: then somebody else runs it.
+        Returns:
+            False if its lease may have been lost since it was claimed: it is to be handed back.
         """
         key = attempt_key(task)
         if not owner.heart.begin(key, task):
-            logger.warning(
-                "task %r of user %r: attempt %d lost its lease before it began",
-                task.task_id,
-                task.user_id,
-                task.attempt,
-            )
-            return
+            return False
         context = TaskContext(
             user_id=task.user_id or "",
             task_id=task.task_id,
@@ -108,6 +100,7 @@ class Slots:
         if alone:
             self._alone = key
         running.job = asyncio.create_task(self._run(running))
+        return True
 
     async def _run(self, running: Running) -> None:
         outcome: Outcome | None = None

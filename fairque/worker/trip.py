@@ -44,12 +44,12 @@ class Trip:
     choice: int  # whose tasks the claim is for
     given: int = 0  # tasks that the claim gave
     replies: list[Any] = field(default_factory=list)  # as they came, or errors
-    answered: float = 0.0  # time.monotonic()
+    sent: float = 0.0  # time.monotonic()
 
     @property
     def can_wait(self) -> bool:
         """Whether the next trip may begin before this one is read: all went well, and there is more to do."""
-        if any(isinstance(reply, Exception) for reply in self.replies):
+        if self.surplus or any(isinstance(reply, Exception) for reply in self.replies):
             return False
         return not self.asked or (self.given == self.asked and not gives_suspect(self.replies[-1]))
 

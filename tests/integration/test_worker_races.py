@@ -25,6 +25,7 @@ from fairque import (
     task,
 )
 from fairque.core.calls import Call, single
+from fairque.queue.commands import ShardCommands
 from fairque.queue.shards import shard_of
 from fairque.utils.async_lua_manager import AsyncLuaScriptManager
 from fairque.utils.embedded import EmbeddedServer
@@ -36,8 +37,9 @@ from tests.support.proxy import DroppingProxy
 from tests.support.waiting import until
 
 LEASE = 2.0
-FIRST, SECOND = (
-    next(name for name in (f"user-{n}" for n in range(100)) if shard_of(name, 2) == shard) for shard in (0, 1)
+FIRST, SECOND, OTHER = (
+    [name for name in (f"user-{n}" for n in range(100)) if shard_of(name, 2) == shard][place]
+    for shard, place in ((0, 0), (1, 0), (1, 1))
 )
 MakeConfig = Callable[..., FairQueueConfig]
 
@@ -113,8 +115,11 @@ def test_bursts_over_shards_end_though_others_go_on_pushing(two_shards: TaskQueu
         producer.join()
 
 
+@pytest.mark.parametrize(
+    "choices", [{}, {"assigned_users": [FIRST, SECOND], "steal_targets": [OTHER]}], ids=["all", "assigned"]
+)
 def test_a_burst_does_not_believe_a_claim_that_is_older_than_what_its_tasks_have_pushed(
-    two_shards: TaskQueue, monkeypatch: pytest.MonkeyPatch
+    two_shards: TaskQueue, monkeypatch: pytest.MonkeyPatch, choices: dict[str, Any]
 ) -> None:
     exchange = AsyncLuaScriptManager.exchange
 
@@ -131,7 +136,7 @@ def test_a_burst_does_not_believe_a_claim_that_is_older_than_what_its_tasks_have
 
     monkeypatch.setattr(AsyncLuaScriptManager, "exchange", late)
     two_shards.push(push_another(), user_id=FIRST)
-    Worker(two_shards.config, concurrency=4, burst=True).run()
+    Worker(two_shards.config, concurrency=4, burst=True, **choices).run()
     assert (two_shards.stats().finished, two_shards.stats().queued) == (2, 0)
 
 
@@ -172,18 +177,27 @@ def test_what_a_lost_reply_gave_goes_back_where_others_have_the_slots_by_now(
 
 
 def test_what_was_to_be_handed_back_goes_back_with_the_next_trip_if_that_failed(
-    two_shards: TaskQueue, server: EmbeddedServer, start: StartWorker
+    two_shards: TaskQueue, server: EmbeddedServer, start: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suspect = two_shards.push(tasks.async_sleep(0.5), user_id=FIRST)
     for _ in range(2):
         assert two_shards.pop("w", lease=BLINK) is not None
         until(lambda: two_shards.reclaim() == [(FIRST, suspect.task_id)], "its lease runs out")
     others = two_shards.push_batch([tasks.async_add(n, 0) for n in range(5)], user_id=SECOND)
+    released: list[int] = []
+    release_call = ShardCommands.release_call
+
+    def noted(commands: ShardCommands, tasks: Sequence[Task[Any]], **options: Any) -> Call[list[bool]]:
+        released.append(len(tasks))
+        return release_call(commands, tasks, **options)
+
+    monkeypatch.setattr(ShardCommands, "release_call", noted)
     cut = Cut(sha("release"))
     cut.is_armed = True
     with through(server, two_shards, cut, before=True) as config:
         worker = start(config, concurrency=10)  # the suspect runs alone, so what comes with it goes back
         assert [handle.result(timeout=2 * LEASE) for handle in others] == list(range(5))
+        assert [number for number in released if number] == [5, 5]
         worker.stop()
     assert not cut.is_armed
     assert crashes(others) == 0
@@ -208,16 +222,19 @@ def test_a_claim_that_is_repeated_gives_its_leases_from_the_beginning(queue: Tas
 # --- a blocked loop -----------------------------------------------------------------------------------
 
 
+runs: Counter[int] = Counter()
+
+
+@task(max_retries=0)
+async def count(number: int) -> None:
+    runs[number] += 1
+    await asyncio.sleep(0.1)
+
+
 def test_what_is_claimed_and_not_begun_keeps_its_lease_while_a_task_blocks_the_loop(
     queue: TaskQueue, start: StartWorker
 ) -> None:
-    runs: Counter[int] = Counter()
-
-    @task(max_retries=0)
-    async def count(number: int) -> None:
-        runs[number] += 1
-        await asyncio.sleep(0.1)
-
+    runs.clear()
     queue.push(tasks.block_the_loop(1.5 * LEASE), user_id="acme")
     handles = queue.push_batch([count(number) for number in range(63)], user_id="acme")
     start(queue.config, concurrency=64)
@@ -227,6 +244,35 @@ def test_what_is_claimed_and_not_begun_keeps_its_lease_while_a_task_blocks_the_l
         handle.result(timeout=3 * LEASE)
     assert set(runs.values()) == {1}
     assert crashes(handles) == 0
+
+
+def test_what_could_not_begin_for_longer_than_anything_may_take_goes_back(
+    queue: TaskQueue, start: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fairque.worker.heart.GRACE_SECONDS", 0.1)
+    runs.clear()
+    queue.push(tasks.block_the_loop(0.5 * LEASE).with_options(timeout=0.2), user_id="acme")
+    handles = queue.push_batch([count(n).with_options(timeout=0.2) for n in range(63)], user_id="acme")
+    start(queue.config, concurrency=64)
+    for handle in handles:
+        handle.result(timeout=LEASE)
+    assert set(runs.values()) == {1}
+    assert crashes(handles) == 0
+
+
+def test_what_a_claim_gave_to_a_blocked_loop_is_not_run_by_two(queue: TaskQueue, start: StartWorker) -> None:
+    runs.clear()
+    first = [tasks.async_sleep(0.1) for _ in range(5)]
+    then = [tasks.async_sleep(0.1004 + 0.0002 * n) for n in range(5)]  # their claim is under way
+    blocker = tasks.block_the_loop(1.6 * LEASE)
+    queue.push_batch([*first, *then, blocker], user_id="acme")
+    handles = queue.push_batch([count(number) for number in range(40)], user_id="acme")
+    start(queue.config, concurrency=10)
+    time.sleep(0.6)
+    start(queue.config, concurrency=40)
+    for handle in handles:
+        handle.result(timeout=3 * LEASE)
+    assert set(runs.values()) == {1}
 
 
 # --- assigned users -----------------------------------------------------------------------------------
