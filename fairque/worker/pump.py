@@ -87,7 +87,7 @@ class Pump:
         self._choice = 0  # which way to claim next
         self._hungry = bool(selection)  # whether a claim may give something
         self._nothing_left = not selection  # whether the last claim found nothing, now and soon
-        self._stirred = False  # since the last claim was sent: it may have missed something
+        self._stirred = False  # since the last claim of the first choice, which may have missed something
         self._surplus: list[Task[Any]] = []  # claimed, and to be handed back
         self._sits_out = False  # until it tries the server again, which has failed
         self._long = 0  # attempts that run for longer than others wait for them

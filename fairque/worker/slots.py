@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fairque.worker.execution import Execution, Outcome, Owner
     from fairque.worker.heart import AttemptKey
     from fairque.worker.xcom import WorkerXCom
+
+
 NEWEST = 0.1  # how much of the pace the latest attempt makes
 
 

@@ -255,12 +255,11 @@ def test_what_is_claimed_and_not_begun_keeps_its_lease_while_a_task_blocks_the_l
 def test_what_could_not_begin_for_longer_than_anything_may_take_goes_back(
     patient: TaskQueue, start: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    queue = patient
     monkeypatch.setattr("fairque.worker.heart.GRACE_SECONDS", 0.1)
     runs.clear()
-    queue.push(tasks.block_the_loop(1.5).with_options(timeout=1.0), user_id="acme")
-    handles = queue.push_batch([count(n).with_options(timeout=1.0) for n in range(63)], user_id="acme")
-    start(queue.config, concurrency=64)
+    patient.push(tasks.block_the_loop(1.5).with_options(timeout=1.0), user_id="acme")
+    handles = patient.push_batch([count(n).with_options(timeout=1.0) for n in range(63)], user_id="acme")
+    start(patient.config, concurrency=64)
     for handle in handles:
         handle.result(timeout=LONG_LEASE / 2)
     assert set(runs.values()) == {1}
@@ -286,7 +285,6 @@ def test_what_a_claim_gave_to_a_blocked_loop_is_not_run_by_two(queue: TaskQueue,
 
 
 def test_nothing_is_stolen_before_the_last_task_of_assigned_users_has_begun(patient: TaskQueue) -> None:
-    queue = patient
     begun: list[str | None] = []
 
     class Begins(AsyncTaskHandler):
@@ -295,9 +293,9 @@ def test_nothing_is_stolen_before_the_last_task_of_assigned_users_has_begun(pati
             await asyncio.sleep(random.uniform(0.0005, 0.005))
 
     for user in ("mine", "others"):
-        queue.push_batch([Task.create() for _ in range(400)], user_id=user)
+        patient.push_batch([Task.create() for _ in range(400)], user_id=user)
     worker = Worker(
-        queue,
+        patient,
         concurrency=20,
         assigned_users=["mine"],
         steal_targets="*",
@@ -306,4 +304,4 @@ def test_nothing_is_stolen_before_the_last_task_of_assigned_users_has_begun(pati
     )
     worker.run()
     assert begun == ["mine"] * 400 + ["others"] * 400
-    assert queue.stats().finished == 800
+    assert patient.stats().finished == 800

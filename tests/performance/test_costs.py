@@ -135,10 +135,7 @@ def test_a_claim_costs_hardly_more_where_long_names_begin_alike(queue: TaskQueue
         users = [f"{start}{n * 7 % 500:03}" for n in range(500)]
         queue.push_batch([Task.create(user_id=user, payload=0) for user in users])
         claims.append(functools.partial(queue.pop_batch, "w", 1, users=users))
-    rounds = [
-        [server_ms(raw, claim) for claim in claims] for _ in range(7)
-    ]  # in turn: the machine's speed drifts
-    took = [min(times) for times in zip(*rounds, strict=True)]
+    took = least_in_turn(raw, *claims)
     print(f"claim among 500 users: {took[0]} ms with short names, {took[1]} ms with long ones")
     assert took[1] < 6 * took[0]
 
